@@ -1,0 +1,10 @@
+//! The pure core of Holdall: domain types, input resolution, scheduling, plan walking and the release model.
+//!
+//! Nothing here does input or output, reads a clock, or draws a random number: every function takes what it
+//! needs and gives a decision back as data. `holdall-server` turns decisions into writes.
+
+pub mod ids;
+pub mod pipeline;
+pub mod status;
+pub mod time;
+pub mod version;
