@@ -1,18 +1,33 @@
 //! The only binary: server, worker, demo and the client commands.
+//!
+//! Data goes to standard output, everything else to standard error. The exit code says how it ended; the codes
+//! are listed in [`error`] and by `holdall help exit-codes`.
 
-use clap::{Parser, Subcommand};
+mod command;
+mod context;
+mod error;
 
-/// Packs the versions of all services of a system into one bag and deploys it, environment by environment.
-#[derive(Parser)]
-#[command(name = "holdall", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use std::process::ExitCode;
 
-#[derive(Subcommand)]
-enum Command {}
+use clap::Parser;
 
-fn main() {
-    match Cli::parse().command {}
+use crate::command::Cli;
+use crate::context::Context;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return command::print_parse_error(&message),
+    };
+    let ctx = Context::new(cli.global);
+    match command::run(&ctx, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(text) = error.render() {
+                // Nobody is left to tell when standard error is closed.
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
