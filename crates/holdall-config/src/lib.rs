@@ -1,1 +1,7 @@
 //! Text in, typed model and all diagnostics out, with positions: pipelines, tasks, systems, variables.
+//!
+//! Every parser here reports *all* mistakes of a file at once, each as a [`diagnostic::Diagnostic`] with line, column
+//! and path, and gives a value only when there was none.
+
+pub mod diagnostic;
+pub mod yaml;
