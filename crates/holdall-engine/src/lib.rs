@@ -5,6 +5,7 @@
 
 pub mod ids;
 pub mod pipeline;
+pub mod resolve;
 pub mod status;
 pub mod time;
 pub mod version;
