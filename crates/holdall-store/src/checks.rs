@@ -1,0 +1,174 @@
+//! Checks: one per scope at a time, however many resources share it; wanted by a person, a webhook, a waiting
+//! build or the clock, claimed by a worker, and recorded with what they found.
+
+use holdall_engine::ids::ScopeId;
+use holdall_engine::time::{Span, Timestamp};
+use holdall_engine::version::Version;
+
+use crate::params;
+use crate::versions::{self, NewVersion};
+use crate::{Signal, StoreError, Tx, jobs};
+
+/// How often a resource is checked that says nothing (reference, section 1.5).
+pub const DEFAULT_INTERVAL: Span = Span::seconds(60);
+
+/// The longest pause between checks that fail.
+pub const LONGEST_BACKOFF: Span = Span::seconds(600);
+
+/// A check that a worker is to make.
+#[derive(Debug, Clone)]
+pub struct CheckRow {
+    /// Its id, unique for ever.
+    pub id: String,
+    /// The scope.
+    pub scope: ScopeId,
+    /// The scope's type.
+    pub kind: String,
+    /// The scope's source: JSON.
+    pub source: String,
+    /// The newest known version.
+    pub from: Option<Version>,
+}
+
+/// Wants a check of a scope, at once; one that runs already does not count, it may have looked too early.
+pub fn check_want(tx: &mut Tx<'_>, scope: ScopeId, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute("UPDATE scope SET wanted_at = ?2 WHERE id = ?1 AND wanted_at IS NULL", params![scope, now])?;
+    tx.signal(Signal::Workers);
+    Ok(())
+}
+
+/// Wants the checks that are due by `now`; gives when the next is.
+pub fn check_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let due = tx.query(
+        "SELECT id FROM scope WHERE next_check_at IS NOT NULL AND next_check_at <= ?1 ORDER BY next_check_at LIMIT 1000",
+        params![now],
+    )?;
+    for row in &due {
+        let scope: ScopeId = row.get(0)?;
+        match interval(tx, scope)? {
+            // Nobody needs it by itself any more; saving a pipeline makes it due again.
+            None => {
+                tx.execute("UPDATE scope SET next_check_at = NULL WHERE id = ?1", params![scope])?;
+            }
+            Some(interval) => {
+                tx.execute("UPDATE scope SET next_check_at = ?2 WHERE id = ?1", params![scope, now + interval])?;
+                check_want(tx, scope, now)?;
+            }
+        }
+    }
+    match tx.query_one("SELECT MIN(next_check_at) FROM scope WHERE next_check_at IS NOT NULL", &[])? {
+        Some(row) => row.get(0),
+        None => Ok(None),
+    }
+}
+
+/// How often a scope is to be checked: the shortest interval of the resources that need it; `None`: never.
+fn interval(tx: &mut Tx<'_>, scope: ScopeId) -> Result<Option<Span>, StoreError> {
+    let row = tx.query_one(
+        "SELECT MIN(COALESCE(r.check_every, ?2)) FROM resource r JOIN pipeline p ON p.id = r.pipeline_id \
+         JOIN scope s ON s.id = r.scope_id \
+         WHERE r.scope_id = ?1 AND r.active = 1 AND p.paused = 0 AND (r.check_every IS NULL OR r.check_every >= 0) \
+         AND (r.is_trigger = 1 OR s.last_check_at IS NULL OR s.last_check_error IS NOT NULL)",
+        params![scope, DEFAULT_INTERVAL],
+    )?;
+    match row {
+        Some(row) => row.get(0),
+        None => Ok(None),
+    }
+}
+
+/// Makes the scopes of a pipeline that are due for a check of their own say so: after it was saved or unpaused.
+pub fn check_rearm(
+    tx: &mut Tx<'_>,
+    pipeline: holdall_engine::ids::PipelineId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE scope SET next_check_at = ?2 WHERE next_check_at IS NULL AND type NOT IN \
+         ('deployment-bag', 'deployment', 'current-bag', 'lock') AND id IN (SELECT scope_id FROM resource \
+         WHERE pipeline_id = ?1 AND active = 1 AND (check_every IS NULL OR check_every >= 0))",
+        params![pipeline, now],
+    )?;
+    tx.signal(Signal::Checks);
+    Ok(())
+}
+
+/// Gives up to `limit` wanted checks to a worker.
+pub fn check_claim(tx: &mut Tx<'_>, worker: &str, limit: i64, now: Timestamp) -> Result<Vec<CheckRow>, StoreError> {
+    let wanted = tx.query(
+        "SELECT id, type, source FROM scope WHERE wanted_at IS NOT NULL AND check_id IS NULL \
+         ORDER BY wanted_at, id LIMIT ?1",
+        params![limit],
+    )?;
+    let mut claimed = Vec::with_capacity(wanted.len());
+    for row in &wanted {
+        let scope: ScopeId = row.get(0)?;
+        let id = format!("{scope}-{}", now.0);
+        tx.execute(
+            "UPDATE scope SET wanted_at = NULL, check_id = ?2, check_started_at = ?3, check_worker = ?4 WHERE id = ?1",
+            params![scope, &id, now, worker],
+        )?;
+        let from = versions::version_newest(tx, scope)?.map(|row| row.version);
+        claimed.push(CheckRow { id, scope, kind: row.get(1)?, source: row.get(2)?, from });
+    }
+    Ok(claimed)
+}
+
+/// Records how a check ended: its versions, or what went wrong. A check that nobody knows any more changes nothing.
+pub fn check_finish(
+    tx: &mut Tx<'_>,
+    id: &str,
+    result: Result<Vec<Version>, String>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(row) =
+        tx.query_one("SELECT id, check_started_at, failures FROM scope WHERE check_id = ?1", params![id])?
+    else {
+        return Ok(());
+    };
+    let scope: ScopeId = row.get(0)?;
+    let failures: i64 = row.get(2)?;
+    let interval = interval(tx, scope)?.unwrap_or(DEFAULT_INTERVAL);
+    match result {
+        Ok(found) => {
+            tx.execute(
+                "UPDATE scope SET check_id = NULL, check_worker = NULL, last_check_at = ?2, last_check_error = NULL, \
+                 failing_since = NULL, failures = 0, next_check_at = ?3 WHERE id = ?1",
+                params![scope, now, now + spread(interval, scope)],
+            )?;
+            let found: Vec<NewVersion> =
+                found.into_iter().map(|version| NewVersion { version, metadata: Vec::new() }).collect();
+            versions::versions_save(tx, scope, &found, now)?;
+        }
+        Err(message) => {
+            let factor = 1_i64 << failures.clamp(0, 10);
+            let pause = Span(interval.0.saturating_mul(factor).min(LONGEST_BACKOFF.0.max(interval.0)));
+            tx.execute(
+                "UPDATE scope SET check_id = NULL, check_worker = NULL, last_check_at = ?2, last_check_error = ?3, \
+                 failing_since = COALESCE(failing_since, ?2), failures = failures + 1, next_check_at = ?4 WHERE id = ?1",
+                params![scope, now, message, now + spread(pause, scope)],
+            )?;
+        }
+    }
+    // Builds that wait for this check are looked at again, whatever it found.
+    jobs::mark_scope(tx, scope)?;
+    tx.signal(Signal::Checks);
+    Ok(())
+}
+
+/// A tenth of the interval more or less, by scope, so that checks do not all fall due together.
+fn spread(interval: Span, scope: ScopeId) -> Span {
+    let tenth = (interval.0 / 10).max(1);
+    Span(interval.0 - tenth + scope.0.wrapping_mul(7_919_777).rem_euclid(2 * tenth))
+}
+
+/// Wants the checks again that a worker had and will not finish.
+pub fn check_abandon(tx: &mut Tx<'_>, worker: &str, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE scope SET check_id = NULL, check_worker = NULL, wanted_at = COALESCE(wanted_at, ?2) \
+         WHERE check_worker = ?1",
+        params![worker, now],
+    )?;
+    tx.signal(Signal::Workers);
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! A connection to either database, and the transaction that closures work with.
+
+use std::collections::HashMap;
+
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres::{Client, NoTls, Statement};
+
+use crate::dialect;
+use crate::error::StoreError;
+use crate::signals::Signal;
+use crate::value::{Row, Value};
+
+/// A connection.
+pub(crate) enum Connection {
+    /// To a SQLite file.
+    Sqlite(rusqlite::Connection),
+    /// To a PostgreSQL server, with the statements that it has prepared.
+    Postgres(Box<PostgresConnection>),
+}
+
+/// A client of PostgreSQL and its prepared statements, by text.
+pub(crate) struct PostgresConnection {
+    client: Client,
+    prepared: HashMap<String, Statement>,
+}
+
+impl Connection {
+    /// Opens a SQLite file, making it where there is none.
+    pub(crate) fn sqlite(path: &std::path::Path, read_only: bool) -> Result<Connection, StoreError> {
+        let connection = rusqlite::Connection::open(path)?;
+        connection.execute_batch(dialect::SQLITE_SETUP)?;
+        if read_only {
+            connection.execute_batch("PRAGMA query_only=ON")?;
+        }
+        connection.set_prepared_statement_cache_capacity(256);
+        Ok(Connection::Sqlite(connection))
+    }
+
+    /// Connects to a PostgreSQL server.
+    pub(crate) fn postgres(url: &str) -> Result<Connection, StoreError> {
+        let client = Client::connect(url, NoTls)?;
+        Ok(Connection::Postgres(Box::new(PostgresConnection { client, prepared: HashMap::new() })))
+    }
+
+    /// Whether the connection can still be used.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Connection::Sqlite(_) => true,
+            Connection::Postgres(postgres) => !postgres.client.is_closed(),
+        }
+    }
+
+    /// Runs statements without arguments.
+    pub(crate) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        match self {
+            Connection::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Connection::Postgres(postgres) => Ok(postgres.client.batch_execute(sql)?),
+        }
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) fn begin_write(&mut self) -> Result<(), StoreError> {
+        let sql = match self {
+            Connection::Sqlite(_) => dialect::SQLITE_BEGIN,
+            Connection::Postgres(_) => dialect::POSTGRES_BEGIN,
+        };
+        self.batch(sql)
+    }
+
+    /// Begins a transaction that reads one snapshot.
+    pub(crate) fn begin_read(&mut self) -> Result<(), StoreError> {
+        let sql = match self {
+            Connection::Sqlite(_) => "BEGIN",
+            Connection::Postgres(_) => dialect::POSTGRES_READ,
+        };
+        self.batch(sql)
+    }
+
+    /// The definition of a table in this database's words.
+    pub(crate) fn ddl(&self, text: &str) -> String {
+        match self {
+            Connection::Sqlite(_) => dialect::sqlite_ddl(text),
+            Connection::Postgres(_) => dialect::postgres_ddl(text),
+        }
+    }
+}
+
+/// A transaction under way. What it signals is sent when, and only when, it commits.
+pub struct Tx<'c> {
+    pub(crate) connection: &'c mut Connection,
+    pub(crate) signals: Vec<Signal>,
+    savepoints: u32,
+}
+
+impl<'c> Tx<'c> {
+    pub(crate) fn new(connection: &'c mut Connection) -> Tx<'c> {
+        Tx { connection, signals: Vec::new(), savepoints: 0 }
+    }
+
+    /// Runs a statement that changes rows; gives how many.
+    pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
+        match self.connection {
+            Connection::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
+            }
+            Connection::Postgres(postgres) => {
+                let statement = postgres.prepare(sql)?;
+                let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|value| value as _).collect();
+                Ok(postgres.client.execute(&statement, &params)?)
+            }
+        }
+    }
+
+    /// Runs a statement that gives rows.
+    pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        match self.connection {
+            Connection::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                let columns = statement.column_count();
+                let mut rows = statement.query(rusqlite::params_from_iter(params))?;
+                let mut result = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let mut values = Vec::with_capacity(columns);
+                    for index in 0..columns {
+                        values.push(sqlite_value(row.get_ref(index)?)?);
+                    }
+                    result.push(Row(values));
+                }
+                Ok(result)
+            }
+            Connection::Postgres(postgres) => {
+                let statement = postgres.prepare(sql)?;
+                let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|value| value as _).collect();
+                let rows = postgres.client.query(&statement, &params)?;
+                rows.iter().map(postgres_row).collect()
+            }
+        }
+    }
+
+    /// The first row, if there is one.
+    pub fn query_one(&mut self, sql: &str, params: &[Value]) -> Result<Option<Row>, StoreError> {
+        Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    /// The id that an `INSERT ... RETURNING id` gives.
+    pub fn insert(&mut self, sql: &str, params: &[Value]) -> Result<i64, StoreError> {
+        self.query_one(sql, params)?.ok_or_else(|| StoreError::Inconsistent("an insert gave no id".to_owned()))?.get(0)
+    }
+
+    /// Wakes somebody when this transaction commits.
+    pub fn signal(&mut self, signal: Signal) {
+        if !self.signals.contains(&signal) {
+            self.signals.push(signal);
+        }
+    }
+
+    /// Runs `work` and undoes everything that it wrote: this is how a preview looks at what an act would do.
+    pub fn undone<T, E: From<StoreError>>(&mut self, work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let name = self.savepoint()?;
+        let signals = self.signals.clone();
+        let result = work(self);
+        self.signals = signals;
+        self.rollback_to(&name)?;
+        result
+    }
+
+    pub(crate) fn savepoint(&mut self) -> Result<String, StoreError> {
+        self.savepoints += 1;
+        let name = format!("s{}", self.savepoints);
+        self.connection.batch(&format!("SAVEPOINT {name}"))?;
+        Ok(name)
+    }
+
+    pub(crate) fn release(&mut self, name: &str) -> Result<(), StoreError> {
+        self.connection.batch(&format!("RELEASE SAVEPOINT {name}"))
+    }
+
+    pub(crate) fn rollback_to(&mut self, name: &str) -> Result<(), StoreError> {
+        self.connection.batch(&format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}"))
+    }
+}
+
+impl PostgresConnection {
+    fn prepare(&mut self, sql: &str) -> Result<Statement, StoreError> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(&dialect::postgres_sql(sql))?;
+        self.prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+fn sqlite_value(value: rusqlite::types::ValueRef<'_>) -> Result<Value, StoreError> {
+    use rusqlite::types::ValueRef;
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(n) => Value::Int(n),
+        ValueRef::Real(x) => return Err(StoreError::Inconsistent(format!("unexpected fraction {x}"))),
+        ValueRef::Text(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    })
+}
+
+impl rusqlite::ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        use rusqlite::types::{ToSqlOutput, ValueRef};
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Null => ValueRef::Null,
+            Value::Int(n) => ValueRef::Integer(*n),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn postgres_row(row: &postgres::Row) -> Result<Row, StoreError> {
+    let mut values = Vec::with_capacity(row.len());
+    for (index, column) in row.columns().iter().enumerate() {
+        let value = match *column.type_() {
+            Type::INT8 => row.try_get::<_, Option<i64>>(index)?.map(Value::Int),
+            Type::INT4 => row.try_get::<_, Option<i32>>(index)?.map(|n| Value::Int(i64::from(n))),
+            Type::BOOL => row.try_get::<_, Option<bool>>(index)?.map(Value::from),
+            Type::TEXT | Type::VARCHAR | Type::NAME => row.try_get::<_, Option<String>>(index)?.map(Value::Text),
+            Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(index)?.map(Value::Blob),
+            ref other => return Err(StoreError::Inconsistent(format!("unexpected column type {other}"))),
+        };
+        values.push(value.unwrap_or(Value::Null));
+    }
+    Ok(Row(values))
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut postgres::types::private::BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Value::Null => Ok(IsNull::Yes),
+            Value::Int(n) if *ty == Type::INT4 => i32::try_from(*n)?.to_sql(ty, out),
+            Value::Int(n) if *ty == Type::BOOL => (*n != 0).to_sql(ty, out),
+            Value::Int(n) => n.to_sql(ty, out),
+            // PostgreSQL's text cannot hold a NUL; it is shown instead of refused.
+            Value::Text(text) if text.contains('\0') => text.replace('\0', "\u{2400}").to_sql(ty, out),
+            Value::Text(text) => text.to_sql(ty, out),
+            Value::Blob(bytes) => bytes.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::INT8 | Type::INT4 | Type::BOOL | Type::TEXT | Type::VARCHAR | Type::BYTEA)
+    }
+
+    to_sql_checked!();
+}

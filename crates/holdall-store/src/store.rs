@@ -1,0 +1,272 @@
+//! The store: one writer thread that commits in groups, and readers side by side.
+
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+
+use tokio::sync::oneshot;
+
+use crate::connection::{Connection, Tx};
+use crate::error::StoreError;
+use crate::schema;
+use crate::signals::Signals;
+
+/// How many pieces of work one commit takes at most: a commit is one wait for the disk, shared by all of them.
+const GROUP: usize = 64;
+
+/// How many idle connections are kept for readers.
+const IDLE_READERS: usize = 4;
+
+/// A handle on the store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    place: Place,
+    writer: mpsc::Sender<Work>,
+    readers: Mutex<Vec<Connection>>,
+    signals: Arc<Signals>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Sqlite(PathBuf),
+    Postgres(String),
+}
+
+/// A piece of work for the writer: it runs in a savepoint of its own, says whether to keep what it wrote, and is
+/// answered after the commit.
+type Work = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Answer) + Send>;
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+impl Store {
+    /// Opens a SQLite file, making it and bringing its schema up to date.
+    pub fn open_sqlite(path: &Path) -> Result<Store, StoreError> {
+        Store::open(Place::Sqlite(path.to_owned()))
+    }
+
+    /// Connects to a PostgreSQL database (`postgres://...`) and brings its schema up to date.
+    pub fn open_postgres(url: &str) -> Result<Store, StoreError> {
+        Store::open(Place::Postgres(url.to_owned()))
+    }
+
+    fn open(place: Place) -> Result<Store, StoreError> {
+        let mut connection = place.connect(false)?;
+        schema::migrate(&mut connection)?;
+        let signals = Arc::new(Signals::new());
+        let (writer, queue) = mpsc::channel();
+        let writer_place = place.clone();
+        let writer_signals = Arc::clone(&signals);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write_loop(connection, &writer_place, &queue, &writer_signals))
+            .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
+        Ok(Store { inner: Arc::new(Inner { place, writer, readers: Mutex::new(Vec::new()), signals }) })
+    }
+
+    /// Where wake-ups arrive.
+    pub fn signals(&self) -> &Signals {
+        &self.inner.signals
+    }
+
+    /// `sqlite` or `postgresql`, for people.
+    pub fn backend(&self) -> &'static str {
+        match self.inner.place {
+            Place::Sqlite(_) => "sqlite",
+            Place::Postgres(_) => "postgresql",
+        }
+    }
+
+    /// Runs `work` in a transaction of its own turn: nothing else writes meanwhile. An error undoes all that it
+    /// wrote. The answer comes when the commit is on the disk.
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let receive = self.submit(work);
+        match receive.await {
+            Ok(result) => result,
+            Err(_) => Err(E::from(StoreError::Unavailable("the store is closed".to_owned()))),
+        }
+    }
+
+    /// [`Store::write`] for code that is not asynchronous. Must not be called from an asynchronous task.
+    pub fn write_blocking<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        match self.submit(work).blocking_recv() {
+            Ok(result) => result,
+            Err(_) => Err(E::from(StoreError::Unavailable("the store is closed".to_owned()))),
+        }
+    }
+
+    fn submit<T, E, F>(&self, work: F) -> oneshot::Receiver<Result<T, E>>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (send, receive) = oneshot::channel();
+        let work: Work = Box::new(move |tx| {
+            let result = work(tx);
+            let keep = result.is_ok();
+            let answer: Answer = Box::new(move |committed| {
+                // The asker may have gone away; the work is done all the same.
+                let _ = send.send(match committed {
+                    Err(error) if keep => Err(E::from(error)),
+                    _ => result,
+                });
+            });
+            (keep, answer)
+        });
+        // A failure drops the work and with it the sender: the receiver reports that the store is closed.
+        let _ = self.inner.writer.send(work);
+        receive
+    }
+
+    /// Runs `work` on a snapshot, beside other readers and the writer.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let store = self.clone();
+        match tokio::task::spawn_blocking(move || store.read_blocking(work)).await {
+            Ok(result) => result,
+            Err(error) => Err(E::from(StoreError::Unavailable(format!("a reader failed: {error}")))),
+        }
+    }
+
+    /// [`Store::read`] for code that is not asynchronous. Must not be called from an asynchronous task.
+    pub fn read_blocking<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        E: From<StoreError>,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E>,
+    {
+        let idle = self.inner.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let mut connection = match idle {
+            Some(connection) if connection.is_open() => connection,
+            _ => self.inner.place.connect(true)?,
+        };
+        connection.begin_read()?;
+        let result = work(&mut Tx::new(&mut connection));
+        if connection.batch("ROLLBACK").is_ok() {
+            let mut readers = self.inner.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if readers.len() < IDLE_READERS {
+                readers.push(connection);
+            }
+        }
+        result
+    }
+}
+
+impl Place {
+    fn connect(&self, read_only: bool) -> Result<Connection, StoreError> {
+        match self {
+            Place::Sqlite(path) => Connection::sqlite(path, read_only),
+            Place::Postgres(url) => Connection::postgres(url),
+        }
+    }
+}
+
+/// Takes work until the store is dropped.
+fn write_loop(first: Connection, place: &Place, queue: &mpsc::Receiver<Work>, signals: &Signals) {
+    let mut connection = Some(first);
+    while let Ok(work) = queue.recv() {
+        let mut group = vec![work];
+        while group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(work) => group.push(work),
+                Err(_) => break,
+            }
+        }
+        if !connection.as_ref().is_some_and(Connection::is_open) {
+            connection = place.connect(false).ok();
+        }
+        match &mut connection {
+            Some(open) => {
+                if !write_group(open, group, signals) {
+                    connection = None;
+                }
+            }
+            // The work is dropped unanswered, which its asker hears as "the store is closed".
+            None => tracing::error!("the database cannot be reached; {} writes were refused", group.len()),
+        }
+    }
+}
+
+/// Runs a group of work in one transaction; gives whether the connection is still good.
+fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals) -> bool {
+    if let Err(error) = connection.begin_write() {
+        tracing::error!(%error, "a transaction could not begin");
+        let _ = connection.batch("ROLLBACK");
+        return false;
+    }
+    let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
+    let mut kept = Vec::new();
+    let mut broken = None;
+    for work in group {
+        let mut tx = Tx::new(connection);
+        match run_one(&mut tx, work) {
+            Ok((keep, answer)) => {
+                if keep {
+                    kept.append(&mut tx.signals);
+                }
+                answers.push(answer);
+            }
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        }
+    }
+    let committed = match broken {
+        Some(error) => {
+            let _ = connection.batch("ROLLBACK");
+            Err(error)
+        }
+        None => connection.batch("COMMIT"),
+    };
+    if let Err(error) = &committed {
+        tracing::error!(%error, "a transaction could not be committed");
+        let _ = connection.batch("ROLLBACK");
+    }
+    let good = committed.is_ok();
+    for answer in answers {
+        answer(committed.clone());
+    }
+    if good {
+        for signal in kept {
+            signals.send(signal);
+        }
+    }
+    good
+}
+
+/// Runs one piece of work in a savepoint. A panic in it is undone and costs only its own answer.
+fn run_one(tx: &mut Tx<'_>, work: Work) -> Result<(bool, Answer), StoreError> {
+    let name = tx.savepoint()?;
+    match std::panic::catch_unwind(AssertUnwindSafe(|| work(tx))) {
+        Ok((true, answer)) => {
+            tx.release(&name)?;
+            Ok((true, answer))
+        }
+        Ok((false, answer)) => {
+            tx.rollback_to(&name)?;
+            Ok((false, answer))
+        }
+        Err(_) => {
+            tracing::error!("a piece of work panicked; what it wrote was undone");
+            tx.rollback_to(&name)?;
+            Ok((false, Box::new(|_| {})))
+        }
+    }
+}

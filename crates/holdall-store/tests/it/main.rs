@@ -1,0 +1,41 @@
+//! The store on both databases.
+
+use holdall_engine::time::Timestamp;
+use holdall_store::{Store, StoreError, access, locks};
+
+mod both {
+    holdall_store::on_both_databases!(a_write_is_read_back, an_error_undoes_what_was_written, a_preview_leaves_nothing);
+}
+
+fn a_write_is_read_back(store: Store) {
+    store
+        .write_blocking(|tx| access::token_create(tx, "ann", "h1", Timestamp(5)))
+        .expect("a token");
+    let found = store.read_blocking(|tx| access::token_find(tx, "h1")).expect("a read");
+    assert_eq!(found.as_deref(), Some("ann"));
+}
+
+fn an_error_undoes_what_was_written(store: Store) {
+    let result: Result<(), StoreError> = store.write_blocking(|tx| {
+        access::token_create(tx, "ann", "h1", Timestamp(5))?;
+        Err(StoreError::Inconsistent("on purpose".to_owned()))
+    });
+    assert!(result.is_err());
+    let found = store.read_blocking(|tx| access::token_find(tx, "h1")).expect("a read");
+    assert_eq!(found, None);
+}
+
+fn a_preview_leaves_nothing(store: Store) {
+    let seen = store
+        .write_blocking(|tx| {
+            tx.undone(|tx| {
+                let lock = locks::lock_ensure(tx, "staging")?;
+                locks::holding_list(tx, lock)?;
+                locks::lock_find(tx, "staging")
+            })
+        })
+        .expect("a preview");
+    assert!(seen.is_some());
+    let after = store.read_blocking(|tx| locks::lock_find(tx, "staging")).expect("a read");
+    assert_eq!(after, None);
+}
