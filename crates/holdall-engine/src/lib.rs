@@ -3,6 +3,7 @@
 //! Nothing here does input or output, reads a clock, or draws a random number: every function takes what it
 //! needs and gives a decision back as data. `holdall-server` turns decisions into writes.
 
+pub mod bag;
 pub mod ids;
 pub mod pipeline;
 pub mod resolve;
