@@ -7,6 +7,8 @@ pub mod bag;
 pub mod ids;
 pub mod pipeline;
 pub mod resolve;
+pub mod plan;
+pub mod run;
 pub mod status;
 pub mod time;
 pub mod version;
