@@ -1,0 +1,85 @@
+//! The artifacts of a build: `WORKDIR/builds/BUILD/artifacts/NAME` is a symbolic link to a folder that never changes
+//! again, `../volumes/ATTEMPT.NAME`. Setting an artifact anew moves the link; who copies the old one is not disturbed.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::tree;
+
+/// The largest file that a step may name as its configuration.
+const MAX_CONFIG: u64 = 1024 * 1024;
+
+/// The artifacts of one build.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    dir: PathBuf,
+}
+
+impl Artifacts {
+    /// Those of the build whose folder is `dir`; nothing is made yet.
+    pub fn new(dir: PathBuf) -> Artifacts {
+        Artifacts { dir }
+    }
+
+    /// The folder of an artifact, if there is one of that name.
+    pub fn get(&self, name: &str) -> Option<PathBuf> {
+        if !tree::is_file_name(name) {
+            return None;
+        }
+        fs::canonicalize(self.dir.join("artifacts").join(name)).ok()
+    }
+
+    /// The names of all.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        tree::names(&self.dir.join("artifacts"))
+    }
+
+    /// Makes the folder `from` the artifact `name`, by moving it. Done twice by the same attempt it changes nothing,
+    /// also when the first time broke off in the middle.
+    pub fn put(&self, name: &str, attempt: &str, from: &Path) -> io::Result<()> {
+        let (volumes, links) = (self.dir.join("volumes"), self.dir.join("artifacts"));
+        fs::create_dir_all(&volumes)?;
+        fs::create_dir_all(&links)?;
+        // A name may be as long as a file's, so the volume's is not made of it.
+        let volume = super::digest(&[attempt, name]);
+        let place = volumes.join(&volume);
+        if !place.is_dir() {
+            fs::rename(from, &place)?;
+        }
+        let link = volumes.join(format!("{volume}.link"));
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(Path::new("../volumes").join(&volume), &link)?;
+        fs::rename(&link, links.join(name))
+    }
+
+    /// The text of `artifact/path`, which may not lie outside of the artifact, by symbolic links neither. The error
+    /// is a sentence as the reference has it (section 1.8), where it has one.
+    pub fn read_config(&self, file: &str) -> Result<String, String> {
+        let Some((name, path)) = file.split_once('/') else {
+            return Err(format!("config path '{file}' does not specify where the file lives; write ARTIFACT/PATH"));
+        };
+        let root = self.get(name).ok_or_else(|| {
+            format!("unknown artifact source: '{name}' in file path '{file}'; no step before this one made it")
+        })?;
+        let inner = tree::inner_path(path)?;
+        let Ok(found) = fs::canonicalize(root.join(inner)) else {
+            return Err(format!("task config '{file}' not found"));
+        };
+        if !found.starts_with(&root) {
+            return Err(format!("task config '{file}' is a link that leads out of the artifact '{name}'"));
+        }
+        let mut text = String::new();
+        let read = File::open(&found).and_then(|open| {
+            if !open.metadata()?.is_file() {
+                return Err(io::Error::other("it is not a file"));
+            }
+            open.take(MAX_CONFIG + 1).read_to_string(&mut text)
+        });
+        match read {
+            Err(e) => Err(format!("task config '{file}' cannot be read: {e}")),
+            Ok(length) if length as u64 > MAX_CONFIG => Err(format!("task config '{file}' is larger than 1 MiB")),
+            Ok(_) => Ok(text),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The worker against a server that only these tests have, with real processes.
+
+mod server;
+mod session;
+mod shim;
+mod support;
