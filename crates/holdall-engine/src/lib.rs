@@ -6,9 +6,12 @@
 pub mod bag;
 pub mod ids;
 pub mod pipeline;
-pub mod resolve;
 pub mod plan;
+pub mod release;
+pub mod report;
+pub mod resolve;
 pub mod run;
+pub mod schedule;
 pub mod status;
 pub mod time;
 pub mod version;

@@ -1,5 +1,7 @@
 //! What a job asks for, read from its steps before there is a plan.
 
+use serde::{Deserialize, Serialize};
+
 use crate::pipeline::{GetStep, Job, Pipeline, PutStep, Step};
 use crate::plan::build::PlanError;
 use crate::plan::release::{LockAction, PutAction, ReleaseType, put_action, release_type};
@@ -33,7 +35,7 @@ pub fn job_packs(job: &Job, pipeline: &Pipeline) -> bool {
 }
 
 /// What a job's lock step asks for (release model, section 5).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockDemand {
     /// The pipeline's resource of type `lock`.
     pub resource: String,
@@ -44,7 +46,8 @@ pub struct LockDemand {
 }
 
 /// How a lock is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LockMode {
     /// Taken for the deployment that the build is to start.
     Acquire,
