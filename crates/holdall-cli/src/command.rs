@@ -5,6 +5,8 @@
 
 mod completion;
 mod help;
+pub mod internal;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,7 @@ pub struct Cli {
 pub enum Command {
     Completion(completion::CompletionArgs),
     Help(help::HelpArgs),
+    Worker(worker::WorkerArgs),
 }
 
 /// Runs a command.
@@ -36,6 +39,7 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Completion(args) => completion::run(ctx, args),
         Command::Help(args) => help::run(ctx, args),
+        Command::Worker(args) => worker::run(ctx, args),
     }
 }
 

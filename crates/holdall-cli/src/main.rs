@@ -15,6 +15,9 @@ use crate::command::Cli;
 use crate::context::Context;
 
 fn main() -> ExitCode {
+    if let Some(code) = command::internal::run(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => return command::print_parse_error(&message),

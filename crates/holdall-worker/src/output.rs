@@ -170,7 +170,8 @@ impl Cursor {
             let Some((at, stream, length)) = parse_header(&rest[..HEADER])? else { break };
             let body = &rest[HEADER..];
             let complete = body.len() as u64 >= length;
-            if !complete && !(ended && at_end) {
+            let cut_for_good = ended && at_end;
+            if !complete && !cut_for_good {
                 break;
             }
             let body = &body[..body.len().min(length as usize)];

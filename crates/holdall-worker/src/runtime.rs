@@ -10,6 +10,7 @@
 //!     ending.json                     how it ended; everything has been collected
 //! WORKDIR/builds/BUILD/               see [`artifacts`]
 //! WORKDIR/caches/KEY/                 a task's cache; in the step's directory while the step runs
+//! WORKDIR/resource-cache/             what resource types keep, such as clones
 //! ```
 //!
 //! [`Runtime::run`] brings an attempt from whatever state its folder is in to its end, so it is the same after a
@@ -39,6 +40,9 @@ use artifacts::Artifacts;
 
 /// `PATH` of steps where the worker was not told another.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Names the folder in which resource types keep what outlives a step, such as clones, in their environment.
+pub const CACHE_DIR: &str = "HOLDALL_CACHE_DIR";
 
 /// Runs steps as plain processes below one folder.
 #[derive(Debug)]
@@ -88,6 +92,11 @@ impl Runtime {
         let lock = File::create(work_dir.join("lock")).map_err(failed)?;
         lock.try_lock().map_err(|_| OpenError::InUse(work_dir.clone()))?;
         Ok(Runtime { work_dir, executable: executable.to_owned(), path: path.to_owned(), _lock: lock })
+    }
+
+    /// The worker's folder, as an absolute path.
+    pub fn work_dir(&self) -> &Path {
+        &self.work_dir
     }
 
     /// The folder of an attempt.
@@ -322,6 +331,7 @@ impl Runtime {
             text(target)?,
         ];
         spec.env = env.clone();
+        spec.env.insert(CACHE_DIR.to_owned(), text(&self.work_dir.join("resource-cache"))?);
         spec.stdin = Some(folder.join("request.json"));
         spec.capture_stdout = true;
         Ok(())

@@ -55,7 +55,10 @@ impl WorkerConfig {
     /// The running program, also when its file has been replaced by a newer one.
     pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-    /// A worker with the defaults: 64 steps and 8 checks at once, no tags, every team's, [`runtime::DEFAULT_PATH`].
+    /// How many steps run at once by default. Most of a step's time is spent waiting for something.
+    pub const SLOTS: u32 = 64;
+
+    /// A worker with the defaults: [`WorkerConfig::SLOTS`] steps and 8 checks at once, no tags, every team's, [`runtime::DEFAULT_PATH`].
     pub fn new(server: &str, token: &str, name: &str, work_dir: &Path) -> WorkerConfig {
         WorkerConfig {
             server: server.to_owned(),
@@ -63,7 +66,7 @@ impl WorkerConfig {
             name: name.to_owned(),
             work_dir: work_dir.to_owned(),
             executable: PathBuf::from(WorkerConfig::OWN_EXECUTABLE),
-            slots: 64,
+            slots: WorkerConfig::SLOTS,
             checks: 8,
             tags: Vec::new(),
             team: None,
@@ -102,7 +105,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
-    session: JoinHandle<Result<(), Error>>,
+    session: Mutex<Option<JoinHandle<Result<(), Error>>>>,
 }
 
 impl Worker {
@@ -112,7 +115,7 @@ impl Worker {
         let client = Client::new(&config.server, &config.token);
         let session_id = random_id()?;
         let reporter = Reporter::new(client.clone(), &config.name, &session_id)?;
-        let checks = Checks::new(&config, reporter.clone());
+        let checks = Checks::new(&config, runtime.work_dir(), Arc::clone(&reporter));
         let shared = Arc::new(Shared {
             runtime,
             client,
@@ -127,7 +130,7 @@ impl Worker {
             let shared = Arc::clone(&shared);
             thread::Builder::new().name("worker".to_owned()).spawn(move || shared.run())?
         };
-        Ok(Worker { shared, session })
+        Ok(Worker { shared, session: Mutex::new(Some(session)) })
     }
 
     /// Lets go of the server; steps go on under their shims. Returns at once; [`Worker::wait`] waits for it.
@@ -136,14 +139,10 @@ impl Worker {
         self.shared.reporter.stop();
     }
 
-    /// Whether the session has ended by itself: [`Worker::wait`] says why.
-    pub fn is_finished(&self) -> bool {
-        self.session.is_finished()
-    }
-
-    /// Waits until the session has ended, and says why if it was not [`Worker::stop`].
-    pub fn wait(self) -> Result<(), Error> {
-        self.session.join().unwrap_or_else(|_| Err(Error::Io(std::io::Error::other("the worker's thread panicked"))))
+    /// Waits until the session has ended, and says why if it was not [`Worker::stop`]. Only the first call waits.
+    pub fn wait(&self) -> Result<(), Error> {
+        let Some(session) = self.session.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        session.join().unwrap_or_else(|_| Err(Error::Io(std::io::Error::other("the worker's thread panicked"))))
     }
 }
 

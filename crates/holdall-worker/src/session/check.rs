@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use super::WorkerConfig;
 use super::report::Reporter;
-use crate::runtime::tree;
+use crate::runtime::{self, tree};
 use crate::shim::{now_micros, seconds, write_json};
 
 /// How much a check may print: versions.
@@ -35,6 +35,7 @@ pub struct Checks {
     work_dir: PathBuf,
     executable: PathBuf,
     path: String,
+    cache_dir: PathBuf,
     reporter: Arc<Reporter>,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -53,11 +54,12 @@ type Versions = Vec<BTreeMap<String, String>>;
 
 impl Checks {
     /// No checks yet, and no threads: those are started as they are needed.
-    pub fn new(config: &WorkerConfig, reporter: Arc<Reporter>) -> Arc<Checks> {
+    pub fn new(config: &WorkerConfig, work_dir: &Path, reporter: Arc<Reporter>) -> Arc<Checks> {
         Arc::new(Checks {
-            work_dir: config.work_dir.join("checks"),
+            work_dir: work_dir.join("checks"),
             executable: config.executable.clone(),
             path: config.path.clone(),
+            cache_dir: work_dir.join("resource-cache"),
             reporter,
             queue: Mutex::default(),
             changed: Condvar::new(),
@@ -108,7 +110,7 @@ impl Checks {
     }
 
     fn check(&self, order: &CheckOrder) -> Result<Versions, String> {
-        let folder = self.work_dir.join(crate::runtime::digest(&[&order.check]));
+        let folder = self.work_dir.join(runtime::digest(&[&order.check]));
         let disk = |e: io::Error| format!("the worker cannot use its folder {}: {e}", folder.display());
         fs::create_dir_all(folder.join("home")).and_then(|()| fs::create_dir_all(folder.join("tmp"))).map_err(disk)?;
         let mut request = serde_json::json!({"source": order.source});
@@ -134,6 +136,7 @@ impl Checks {
             .env("PATH", &self.path)
             .env("HOME", folder.join("home"))
             .env("TMPDIR", folder.join("tmp"))
+            .env(runtime::CACHE_DIR, &self.cache_dir)
             .current_dir(folder)
             .stdin(request)
             .stdout(Stdio::piped())

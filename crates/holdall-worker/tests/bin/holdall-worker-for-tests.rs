@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 fn worker(server: &str, dir: &str) -> ExitCode {
     let config = WorkerConfig::new(server, "test-token", "test-worker", Path::new(dir));
-    match Worker::start(config).and_then(Worker::wait) {
+    match Worker::start(config).and_then(|worker| worker.wait()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -1,0 +1,15 @@
+//! What `holdall` starts of itself and people do not: `shim DIR` around each step, `resource TYPE check|in|out [DIR]`.
+//! Recognised before the command line is parsed, since a step waits for it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs the internal command that the arguments name; `None` where they name none.
+pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let arguments: Vec<OsString> = std::iter::once(arguments.nth(1)?).chain(arguments).collect();
+    match &arguments[..] {
+        [command, dir] if command == "shim" => Some(holdall_worker::shim_main(Path::new(dir))),
+        _ => None,
+    }
+}
