@@ -231,7 +231,7 @@ impl Run {
                     effects.push(Effect::CancelStep { step: node.id.clone(), reason: *reason });
                 }
                 State::Step { cancelled: None, .. } => effects.push(self.start_effect(node)),
-                State::Timed { inner, timer: Some(at), .. } if self.contexts[*inner].done.is_none() => {
+                State::Timed { timer: Some(at), .. } => {
                     effects.push(Effect::SetTimer { timer: node.id.clone(), at: *at });
                 }
                 State::Waiting

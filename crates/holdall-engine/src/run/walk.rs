@@ -36,7 +36,7 @@ pub(super) enum State {
     /// A `try`.
     Try { context: usize },
     /// A `timeout`; its step runs in `inner`.
-    Timed { inner: usize, timer: Option<Timestamp>, context: usize },
+    Timed { inner: usize, timer: Option<Timestamp> },
     /// A node with a hook; `step` is how its step ended, once the hook runs.
     Hooked { context: usize, step: Option<Outcome> },
     /// Ended.
@@ -157,7 +157,7 @@ impl Run {
         turn.effects.push(Effect::Finish { status });
     }
 
-    /// Makes a context done, with all inside it, and cancels the steps that run there.
+    /// Makes a context done, with all inside it: cancels the steps and clears the timers there.
     fn cancel(&mut self, context: usize, reason: CancelReason, turn: &mut Turn) {
         if self.contexts[context].done.is_some() {
             return;
@@ -170,11 +170,25 @@ impl Run {
             inside.done = inside.done.or(around);
         }
         for (node, state) in self.nodes.iter().zip(&mut self.states) {
-            if let State::Step { context, cancelled: cancelled @ None, .. } = state
-                && let Some(reason) = self.contexts[*context].done
-            {
-                *cancelled = Some(reason);
-                turn.effects.push(Effect::CancelStep { step: node.id.clone(), reason });
+            match state {
+                State::Step { context, cancelled: cancelled @ None, .. } => {
+                    let Some(reason) = self.contexts[*context].done else { continue };
+                    *cancelled = Some(reason);
+                    turn.effects.push(Effect::CancelStep { step: node.id.clone(), reason });
+                }
+                // It has nothing left to stop.
+                State::Timed { inner, timer: timer @ Some(_) } if self.contexts[*inner].done.is_some() => {
+                    *timer = None;
+                    turn.effects.push(Effect::ClearTimer { timer: node.id.clone() });
+                }
+                State::Waiting
+                | State::Step { .. }
+                | State::Sequence { .. }
+                | State::Parallel { .. }
+                | State::Try { .. }
+                | State::Timed { .. }
+                | State::Hooked { .. }
+                | State::Ended(_) => {}
             }
         }
     }
@@ -220,7 +234,7 @@ impl Run {
                 let at = turn.now + *span;
                 turn.effects.push(Effect::SetTimer { timer: self.nodes[node].id.clone(), at });
                 let inner = self.context(Some(context));
-                State::Timed { context, inner, timer: Some(at) }
+                State::Timed { inner, timer: Some(at) }
             }
         };
         self.advance(node, None, turn)
