@@ -1,7 +1,7 @@
 //! What `holdall` starts of itself and people do not: `shim DIR` around each step, `resource TYPE check|in|out [DIR]`.
 //! Recognised before the command line is parsed, since a step waits for it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +10,14 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::iter::once(arguments.nth(1)?).chain(arguments).collect();
     match &arguments[..] {
         [command, dir] if command == "shim" => Some(holdall_worker::shim_main(Path::new(dir))),
+        [command, kind, operation] if command == "resource" => resource(kind, operation, None),
+        [command, kind, operation, dir] if command == "resource" => resource(kind, operation, Some(Path::new(dir))),
         _ => None,
     }
+}
+
+/// Runs one operation of a resource type; names that are not text are unknown ones.
+fn resource(kind: &OsStr, operation: &OsStr, dir: Option<&Path>) -> Option<ExitCode> {
+    let (kind, operation) = (kind.to_string_lossy(), operation.to_string_lossy());
+    Some(holdall_worker::resource_main(&kind, &operation, dir))
 }

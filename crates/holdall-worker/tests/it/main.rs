@@ -1,5 +1,8 @@
-//! The worker against a server that only these tests have, with real processes.
+//! The worker against a server that only these tests have, with real processes; the resource types on real repositories.
 
+mod resource_git;
+mod resource_mock;
+mod resource_world;
 mod server;
 mod session;
 mod shim;
