@@ -4,4 +4,7 @@
 //! and path, and gives a value only when there was none.
 
 pub mod diagnostic;
+pub mod duration;
+pub mod glob;
+pub mod vars;
 pub mod yaml;

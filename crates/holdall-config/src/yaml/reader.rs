@@ -21,7 +21,7 @@
 
 use serde_json::Value;
 
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::diagnostic::{Diagnostic, Severity, Span, did_you_mean};
 
 use super::node::{Entry, Map, Node, Yaml};
 
@@ -194,6 +194,16 @@ fn last_of(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
+/// Whether a key is another in upper case; the long s and the Kelvin sign fold as well.
+fn folds(written: &str, key: &str) -> bool {
+    let lower = written.chars().map(|c| match c {
+        'ſ' => 's',
+        'K' => 'k',
+        c => c.to_ascii_lowercase(),
+    });
+    lower.eq(key.chars())
+}
+
 /// The keys of one map while they are read.
 #[derive(Debug)]
 pub struct Fields<'n> {
@@ -204,20 +214,38 @@ pub struct Fields<'n> {
     map: &'n Map,
     read: Vec<bool>,
     known: Vec<&'static str>,
+    folding: bool,
 }
 
 impl<'n> Fields<'n> {
     /// The fields of a map that is at `path`.
     pub fn new(map: &'n Map, span: Span, path: &str) -> Fields<'n> {
-        Fields { span, path: path.to_owned(), map, read: vec![false; map.entries.len()], known: Vec::new() }
+        let read = vec![false; map.entries.len()];
+        Fields { span, path: path.to_owned(), map, read, known: Vec::new(), folding: false }
     }
 
-    /// The entry of a key, which counts as known from now on.
+    /// The same, but keys match in upper and lower case, as in Go's JSON (reference, validation, section 15).
+    pub fn folding(map: &'n Map, span: Span, path: &str) -> Fields<'n> {
+        Fields { folding: true, ..Fields::new(map, span, path) }
+    }
+
+    /// The entry of a key, which counts as known from now on. Of keys that differ in case the last by text.
     pub fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
+        self.entries(key).pop()
+    }
+
+    /// All entries that a key may stand for, by their text.
+    fn entries(&mut self, key: &'static str) -> Vec<&'n Entry> {
         self.known.push(key);
-        let at = self.map.entries.iter().position(|entry| entry.key == key)?;
-        self.read[at] = true;
-        Some(&self.map.entries[at])
+        let mut found = Vec::new();
+        for (entry, read) in self.map.entries.iter().zip(&mut self.read) {
+            if entry.key == key || (self.folding && folds(&entry.key, key)) {
+                *read = true;
+                found.push(entry);
+            }
+        }
+        found.sort_by_key(|entry| &entry.key);
+        found
     }
 
     /// The value of a key, which counts as known from now on; null is as if the key were not there.
@@ -230,10 +258,12 @@ impl<'n> Fields<'n> {
         &mut self,
         reader: &mut Reader,
         key: &'static str,
-        read: impl FnOnce(&mut Reader, &'n Node, &str) -> Option<T>,
+        mut read: impl FnMut(&mut Reader, &'n Node, &str) -> Option<T>,
     ) -> Option<T> {
-        let node = self.get(key)?;
-        read(reader, node, &join(&self.path, key))
+        let entries = self.entries(key);
+        let path = join(&self.path, key);
+        let values = entries.iter().map(|entry| &entry.value).filter(|node| !node.is_null());
+        values.fold(None, |last, node| read(reader, node, &path).or(last))
     }
 
     /// A key that must be there.
@@ -241,7 +271,7 @@ impl<'n> Fields<'n> {
         &mut self,
         reader: &mut Reader,
         key: &'static str,
-        read: impl FnOnce(&mut Reader, &'n Node, &str) -> Option<T>,
+        read: impl FnMut(&mut Reader, &'n Node, &str) -> Option<T>,
     ) -> Option<T> {
         if self.get(key).is_none() {
             reader.error("missing-key", self.span, &self.path, format!("key '{key}' is missing"));
@@ -264,6 +294,15 @@ impl<'n> Fields<'n> {
     pub fn finish(self, reader: &mut Reader) {
         for entry in self.unread() {
             reader.push(self.unknown(entry));
+        }
+    }
+
+    /// Warns of every key that was not asked for: it is ignored.
+    pub fn finish_ignoring(self, reader: &mut Reader) {
+        for entry in self.unread() {
+            let found = self.unknown(entry);
+            let message = format!("key '{}' is not known here and ignored", entry.key);
+            reader.push(Diagnostic { code: "ignored-key", message, severity: Severity::Warning, ..found });
         }
     }
 
