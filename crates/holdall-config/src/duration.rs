@@ -56,6 +56,32 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration { text: text.to_owned(), span: Span(if negative { -micros } else { micros }) })
 }
 
+/// The same duration in the text that Go writes for it: `24h` becomes `24h0m0s`.
+pub(crate) fn canonical(duration: Duration) -> Duration {
+    let (sign, micros) = (if duration.span.0 < 0 { "-" } else { "" }, duration.span.0.unsigned_abs());
+    let fraction = |value: u64, unit: u64, name: &str| {
+        let digits = format!("{:0width$}", value % unit, width = unit.ilog10() as usize);
+        let digits = digits.trim_end_matches('0');
+        let whole = value / unit;
+        if unit == 1 || digits.is_empty() { format!("{whole}{name}") } else { format!("{whole}.{digits}{name}") }
+    };
+    let text = match micros {
+        0 => "0s".to_owned(),
+        1..1_000 => fraction(micros, 1, "µs"),
+        1_000..1_000_000 => fraction(micros, 1_000, "ms"),
+        _ => {
+            let minutes = micros / 60_000_000;
+            let seconds = fraction(micros % 60_000_000, 1_000_000, "s");
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    };
+    Duration { text: format!("{sign}{text}"), span: duration.span }
+}
+
 /// A duration whose text says nothing: it is kept as it was written, and is as long as can be.
 pub(crate) fn endless(text: &str) -> Duration {
     Duration { text: text.to_owned(), span: Span(i64::MAX) }
@@ -81,6 +107,23 @@ mod tests {
             ("2562047h", 2_562_047 * 3_600_000_000),
         ] {
             assert_eq!(parse_duration(text).map(|found| found.span.0), Ok(micros), "{text}");
+        }
+    }
+
+    #[test]
+    fn canonical_texts_are_those_of_go() {
+        for (text, canonical_text) in [
+            ("24h", "24h0m0s"),
+            ("90s", "1m30s"),
+            ("1.5s", "1.5s"),
+            ("1500us", "1.5ms"),
+            ("1us", "1µs"),
+            ("-1m", "-1m0s"),
+            ("0", "0s"),
+        ] {
+            let once = canonical(parse_duration(text).unwrap());
+            assert_eq!(once.text, canonical_text);
+            assert_eq!(parse_duration(&once.text), Ok(once));
         }
     }
 

@@ -194,6 +194,13 @@ impl Builder<'_> {
         };
         let size = anchored.size;
         let raw = anchored.raw.is_some().then_some(RawKey::Alias(id));
+        let list = anchored.node.as_list().is_some();
+        let merging = matches!(self.stack.last(), Some(Frame { content: Content::Map(building), .. })
+            if matches!(building.key, Some(PendingKey::Merge)));
+        if list && merging {
+            let found = Diagnostic::error("merge", "a merge (`<<`) cannot take a list through an alias");
+            self.report(found.at(span).under(self.path()).help("write the list out: `<<: [*a, *b]`"));
+        }
         self.charge(size, span)?;
         let node = Node { value: self.anchors[&id].node.value.clone(), span };
         self.finish(node, raw, 0, size)

@@ -73,7 +73,10 @@ impl Reader {
         let found = Diagnostic::error("wrong-type", format!("{name} must be {expected}, not {}", node.kind()));
         let found = found.at(node.span).under(path);
         let found = match (&node.value, expected) {
-            (Yaml::Bool(_) | Yaml::Int(_) | Yaml::Float(_), "a string") => found.help("put it in quotes"),
+            (Yaml::Bool(_), "a string") => {
+                found.help("YAML reads y, n, yes, no, on and off as booleans: put it in quotes")
+            }
+            (Yaml::Int(_) | Yaml::Float(_), "a string") => found.help("put it in quotes"),
             (Yaml::String(text), _) if text.starts_with("((") => {
                 found.help("a variable can only stand where text is wanted")
             }
@@ -246,6 +249,11 @@ impl<'n> Fields<'n> {
         }
         found.sort_by_key(|entry| &entry.key);
         found
+    }
+
+    /// Whether a key is there, even as null. It does not become known by that.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.get(key).is_some()
     }
 
     /// The value of a key, which counts as known from now on; null is as if the key were not there.

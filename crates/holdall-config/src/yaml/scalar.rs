@@ -79,7 +79,7 @@ fn is_timestamp(text: &str) -> bool {
 }
 
 /// A float as Go writes one where a string is wanted: the shortest text that gives the same 32-bit float, with an
-/// exponent below 1e-4 and from 1e21 (reference, validation, section 8).
+/// exponent below 1e-4 and from 1e6 (reference, validation, section 8).
 pub fn go_float(value: f64) -> String {
     let single = value as f32;
     if single == 0.0 {
@@ -88,7 +88,7 @@ pub fn go_float(value: f64) -> String {
     let scientific = format!("{single:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..21).contains(&exponent) {
+    if (-4..6).contains(&exponent) {
         return single.to_string();
     }
     format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
@@ -147,7 +147,8 @@ mod tests {
             (1.1, "1.1"),
             (1.234_567_890_12, "1.2345679"),
             (12000.0, "12000"),
-            (1e21, "1e+21"),
+            (18_446_744_073_709_551_616.0, "1.8446744e+19"),
+            (1e6, "1e+06"),
             (0.00001, "1e-05"),
             (-0.5, "-0.5"),
             (0.0, "0"),
