@@ -1,0 +1,380 @@
+//! Inputs with `passed`, tied together by the jobs that they share: a depth-first search through upstream builds
+//! (reference, section 3.4).
+//!
+//! A *requirement* is an input with one job of its `passed`. A frame of the search stands for one requirement and
+//! offers the succeeded builds of its job; a build vouches for every input of the group that has the job in its
+//! `passed`, at once. The next frame is opened for the first requirement that no build vouched for yet. A frame
+//! that runs out of builds fails the build that its parent tried. The reference states this as a recursion; here
+//! the stack is a vector, because its depth is up to whoever wrote the pipeline.
+
+mod offered;
+mod rejection;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use self::offered::Offered;
+use self::rejection::{Reason, Rejections};
+use super::history::{BuildOrder, History, KnownVersion, Output, SucceededBuild, VersionState};
+use super::{Candidate, Failure, Input, Unresolved, plain};
+use crate::ids::{BuildId, JobId, ResourceId};
+use crate::version::VersionDigest;
+
+/// Resolves the inputs of one group: a version for each, or one failure for all.
+pub(super) fn resolve<H: History>(
+    inputs: &[&Input],
+    job: JobId,
+    history: &mut H,
+) -> Result<Result<Vec<Candidate>, Unresolved>, H::Error> {
+    let mut members = Vec::with_capacity(inputs.len());
+    let mut not_found = Vec::new();
+    for &input in inputs {
+        let pin = match &input.wanted.pin {
+            None => None,
+            Some(pin) => match history.newest_matching(input.resource, pin)? {
+                None => {
+                    not_found.push((input, pin));
+                    None
+                }
+                found => found,
+            },
+        };
+        members.push(Member::new(input, pin));
+    }
+    if !not_found.is_empty() {
+        return Ok(Err(plain::pin_not_found(not_found)));
+    }
+    let mut search = Search::new(members, job, history);
+    if search.run()? { Ok(Ok(search.candidates()?)) } else { Ok(Err(search.unresolved()?)) }
+}
+
+/// An input of the group and what is chosen for it so far.
+struct Member<'a> {
+    input: &'a Input,
+    /// The jobs of `passed`, ascending, each once.
+    passed: Vec<JobId>,
+    pin: Option<KnownVersion>,
+    chosen: Option<Chosen>,
+}
+
+/// A version under consideration, with the builds that vouched for it: at least one.
+struct Chosen {
+    seen: Seen,
+    vouched: Vec<Vouched>,
+}
+
+/// A build that vouched for a candidate.
+struct Vouched {
+    job: JobId,
+    build: BuildId,
+    has_next: bool,
+}
+
+/// A version as it stood among the outputs of a build: cheap to copy, unlike a digest.
+#[derive(Clone)]
+struct Seen {
+    outputs: Arc<[Output]>,
+    at: usize,
+}
+
+/// One requirement under trial.
+struct Frame {
+    input: usize,
+    job: JobId,
+    builds: Offered,
+    /// The inputs for which the build under trial vouched.
+    touched: Vec<usize>,
+}
+
+struct Search<'a, H: History> {
+    members: Vec<Member<'a>>,
+    /// The job whose inputs these are.
+    job: JobId,
+    history: &'a mut H,
+    /// Which members a version of a resource from a build of a job concerns, ascending.
+    concerned: BTreeMap<(JobId, ResourceId), Vec<usize>>,
+    /// The resources of the group, ascending, each once.
+    resources: Vec<ResourceId>,
+    /// The versions of the last set that led nowhere, by member.
+    doomed: Vec<Option<Seen>>,
+    /// For `version: every`: the upstream builds that the last use came from, once one is found.
+    last_used: Option<BTreeMap<JobId, BuildOrder>>,
+    /// Resources of which the job never used a version.
+    never_used: BTreeSet<ResourceId>,
+    rejections: Rejections,
+}
+
+/// What `match` of the reference says of an output and a member.
+enum Match {
+    Unrelated(Reason),
+    Mismatch,
+    Related,
+}
+
+impl<'a> Member<'a> {
+    fn new(input: &'a Input, pin: Option<KnownVersion>) -> Member<'a> {
+        let passed: BTreeSet<JobId> = input.passed.iter().copied().collect();
+        Member { input, passed: passed.into_iter().collect(), pin, chosen: None }
+    }
+
+    fn vouched_by(&self, job: JobId) -> bool {
+        self.chosen.as_ref().is_some_and(|chosen| chosen.vouched.iter().any(|vouched| vouched.job == job))
+    }
+
+    fn matches(&self, output: &Output) -> Match {
+        if self.chosen.as_ref().is_some_and(|chosen| *chosen.seen.digest() != output.digest) {
+            Match::Mismatch
+        } else if output.state == VersionState::Disabled {
+            Match::Unrelated(Reason::Disabled)
+        } else if self.pin.as_ref().is_some_and(|pin| pin.digest != output.digest) {
+            Match::Unrelated(Reason::PinMismatch)
+        } else {
+            Match::Related
+        }
+    }
+}
+
+impl Seen {
+    fn digest(&self) -> &VersionDigest {
+        &self.outputs[self.at].digest
+    }
+}
+
+impl<'a, H: History> Search<'a, H> {
+    fn new(members: Vec<Member<'a>>, job: JobId, history: &'a mut H) -> Search<'a, H> {
+        let mut concerned: BTreeMap<(JobId, ResourceId), Vec<usize>> = BTreeMap::new();
+        for (index, member) in members.iter().enumerate() {
+            for &passed in &member.passed {
+                concerned.entry((passed, member.input.resource)).or_default().push(index);
+            }
+        }
+        let resources: BTreeSet<ResourceId> = members.iter().map(|member| member.input.resource).collect();
+        Search {
+            doomed: members.iter().map(|_| None).collect(),
+            members,
+            job,
+            history,
+            concerned,
+            resources: resources.into_iter().collect(),
+            last_used: None,
+            never_used: BTreeSet::new(),
+            rejections: Rejections::default(),
+        }
+    }
+
+    /// Searches; afterwards every member has a version, or the search has failed.
+    fn run(&mut self) -> Result<bool, H::Error> {
+        let mut stack: Vec<Frame> = Vec::new();
+        match self.open()? {
+            None => return Ok(true),
+            Some(frame) => stack.push(frame),
+        }
+        while let Some(frame) = stack.last_mut() {
+            let Some((build, has_next)) = frame.builds.next(self.history, &self.resources)? else {
+                let having = self.constraining(frame.job).map(|(index, seen)| (index, seen.clone())).collect();
+                self.rejections.no_more_builds(frame.input, frame.job, frame.builds.tried(), having, stack.len() - 1);
+                stack.pop();
+                // The set with which this frame was opened led nowhere.
+                if let Some(parent) = stack.last_mut() {
+                    self.doomed = self.versions();
+                    self.restore(&mut parent.touched);
+                }
+                continue;
+            };
+            let depth = stack.len() - 1;
+            let frame = stack.last_mut().expect("the loop's condition");
+            if self.vouch(frame, &build, has_next, depth) {
+                match self.open()? {
+                    None => return Ok(true),
+                    Some(next) => stack.push(next),
+                }
+            } else {
+                let mut touched = std::mem::take(&mut frame.touched);
+                self.restore(&mut touched);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Opens a frame for the first requirement, by input in order and then by job id, that no build vouched for.
+    fn open(&mut self) -> Result<Option<Frame>, H::Error> {
+        for input in 0..self.members.len() {
+            for at in 0..self.members[input].passed.len() {
+                let job = self.members[input].passed[at];
+                if self.members[input].vouched_by(job) {
+                    continue;
+                }
+                if let Some(builds) = self.builds(input, job)? {
+                    return Ok(Some(Frame { input, job, builds, touched: Vec::new() }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The builds that are offered for a requirement; `None`: it is deferred to the input's other jobs.
+    fn builds(&mut self, input: usize, job: JobId) -> Result<Option<Offered>, H::Error> {
+        let member = &self.members[input];
+        let has_candidate = member.chosen.is_some();
+        let having = if has_candidate {
+            self.constraining(job)
+                .map(|(index, seen)| (self.members[index].input.resource, seen.digest().clone()))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        if member.input.wanted.every {
+            self.look_up_last_used(input)?;
+            let passed = &self.members[input].passed;
+            let last_used = self.last_used.iter().flatten().filter(|(job, _)| passed.binary_search(job).is_ok());
+            let last_used: BTreeMap<JobId, BuildOrder> = last_used.map(|(job, cursor)| (*job, *cursor)).collect();
+            if let Some(cursor) = last_used.get(&job) {
+                return Ok(Some(Offered::from_last_used(job, *cursor, having)));
+            }
+            if !has_candidate && !last_used.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Offered::newest_first(job, having)))
+    }
+
+    /// Finds where the job's last use of the input's resource came from. Looked up once for the group, from the
+    /// first input with `version: every` whose resource was ever used.
+    fn look_up_last_used(&mut self, input: usize) -> Result<(), H::Error> {
+        let resource = self.members[input].input.resource;
+        if self.last_used.is_some() || self.never_used.contains(&resource) {
+            return Ok(());
+        }
+        match self.history.highest_used(self.job, resource)? {
+            // By ascending build id: where two builds of a job vouched, the later one counts.
+            Some(used) => self.last_used = Some(self.history.pipes_into(used.build)?.into_iter().collect()),
+            None => _ = self.never_used.insert(resource),
+        }
+        Ok(())
+    }
+
+    /// The members with a candidate that builds of `job` must agree with.
+    fn constraining(&self, job: JobId) -> impl Iterator<Item = (usize, &Seen)> {
+        self.members.iter().enumerate().filter_map(move |(index, member)| {
+            let chosen = member.chosen.as_ref()?;
+            member.passed.binary_search(&job).is_ok().then_some((index, &chosen.seen))
+        })
+    }
+
+    /// Lets a build vouch for every input that it concerns. Whether the frame's requirement is satisfied by it and
+    /// the versions are not those that just led nowhere.
+    fn vouch(&mut self, frame: &mut Frame, build: &SucceededBuild, has_next: bool, depth: usize) -> bool {
+        let reject = |rejections: &mut Rejections, of: usize, reason: Reason, at: usize| {
+            let seen = Seen { outputs: build.outputs.clone(), at };
+            rejections.in_build(frame.input, frame.job, build.order.build, of, reason, seen, depth);
+        };
+        let mut rejected = false;
+        'outputs: for (at, output) in build.outputs.iter().enumerate() {
+            let Some(concerned) = self.concerned.get(&(frame.job, output.resource)) else { continue };
+            for &index in concerned {
+                // The first output that a build has for an input is the one that counts.
+                if frame.touched.contains(&index) {
+                    continue;
+                }
+                let member = &mut self.members[index];
+                match member.matches(output) {
+                    Match::Unrelated(reason) => {
+                        reject(&mut self.rejections, index, reason, at);
+                        rejected |= index == frame.input;
+                        continue;
+                    }
+                    Match::Mismatch => {
+                        let chosen = member.chosen.as_ref().expect("only a candidate mismatches");
+                        let vouched = chosen.vouched.iter().map(|vouched| vouched.build).collect();
+                        reject(
+                            &mut self.rejections,
+                            index,
+                            Reason::Mismatch { chosen: chosen.seen.clone(), vouched },
+                            at,
+                        );
+                        return false;
+                    }
+                    Match::Related => {}
+                }
+                let vouched = Vouched { job: frame.job, build: build.order.build, has_next };
+                match &mut member.chosen {
+                    Some(chosen) => chosen.vouched.push(vouched),
+                    None if output.state == VersionState::Gone => {
+                        reject(&mut self.rejections, index, Reason::Gone, at);
+                        rejected = true;
+                        break 'outputs;
+                    }
+                    None => {
+                        let seen = Seen { outputs: build.outputs.clone(), at };
+                        member.chosen = Some(Chosen { seen, vouched: vec![vouched] });
+                    }
+                }
+                frame.touched.push(index);
+            }
+        }
+        if !self.members[frame.input].vouched_by(frame.job) {
+            if !rejected {
+                self.rejections.not_in_build(frame.input, frame.job, build.order.build, depth);
+            }
+            return false;
+        }
+        let is_doomed = self.members.iter().zip(&self.doomed).all(|(member, doomed)| {
+            member.chosen.as_ref().map(|chosen| chosen.seen.digest()) == doomed.as_ref().map(Seen::digest)
+        });
+        if is_doomed {
+            self.rejections.doomed(frame.input, frame.job, build.order.build, self.versions(), depth);
+        }
+        !is_doomed
+    }
+
+    /// Takes back what the last build vouched for.
+    fn restore(&mut self, touched: &mut Vec<usize>) {
+        for index in touched.drain(..) {
+            let chosen = &mut self.members[index].chosen;
+            if let Some(candidate) = chosen {
+                candidate.vouched.pop();
+                if candidate.vouched.is_empty() {
+                    *chosen = None;
+                }
+            }
+        }
+    }
+
+    fn versions(&self) -> Vec<Option<Seen>> {
+        self.members.iter().map(|member| member.chosen.as_ref().map(|chosen| chosen.seen.clone())).collect()
+    }
+
+    /// The result of a search that succeeded.
+    fn candidates(self) -> Result<Vec<Candidate>, H::Error> {
+        let mut wanted: BTreeMap<ResourceId, BTreeSet<VersionDigest>> = BTreeMap::new();
+        for member in &self.members {
+            let chosen = member.chosen.as_ref().expect("a search that succeeded has chosen for every input");
+            wanted.entry(member.input.resource).or_default().insert(chosen.seen.digest().clone());
+        }
+        let mut known = BTreeMap::new();
+        for (resource, digests) in wanted {
+            let digests: Vec<VersionDigest> = digests.into_iter().collect();
+            for version in self.history.versions(resource, &digests)? {
+                known.insert((resource, version.digest), version.version);
+            }
+        }
+        let candidates = self.members.into_iter().map(|member| {
+            let chosen = member.chosen.expect("a search that succeeded has chosen for every input");
+            let digest = chosen.seen.digest().clone();
+            let version = known.get(&(member.input.resource, digest.clone())).cloned();
+            Candidate {
+                digest,
+                version: version.expect("a history knows the versions that it calls enabled"),
+                passed_builds: chosen.vouched.iter().map(|vouched| vouched.build).collect(),
+                has_next: chosen.vouched.iter().any(|vouched| vouched.has_next),
+            }
+        });
+        Ok(candidates.collect())
+    }
+
+    /// The result of a search that failed.
+    fn unresolved(self) -> Result<Unresolved, H::Error> {
+        let why = self.rejections.explain(&self.members, self.history)?;
+        Ok(Unresolved { failure: Failure::NoSatisfiableBuilds, why: why.into() })
+    }
+}

@@ -1,0 +1,307 @@
+//! A history held in memory: what a document describes, and what tests make up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::history::{
+    BuildOrder, BuildPage, Direction, History, KnownVersion, Output, SucceededBuild, Used, VersionState,
+    successful_outputs,
+};
+use crate::ids::{BuildId, JobId, ResourceId};
+use crate::status::BuildStatus;
+use crate::version::{Version, VersionDigest};
+
+/// A version of a resource to put into a [`MemoryHistory`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastVersion {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The version.
+    pub version: Version,
+    /// Its check order; `None`: the version is gone, only that it was disabled is still known.
+    pub order: Option<i64>,
+    /// Whether it may be chosen.
+    pub enabled: bool,
+}
+
+/// A build to put into a [`MemoryHistory`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastBuild {
+    /// Its id.
+    pub id: BuildId,
+    /// Its job.
+    pub job: JobId,
+    /// Its status; only succeeded builds vouch.
+    pub status: BuildStatus,
+    /// The original, if it is a rerun.
+    pub rerun_of: Option<BuildId>,
+    /// What it got, in the order in which that was recorded.
+    pub inputs: Vec<PastInput>,
+    /// What it put, in the order in which that was recorded.
+    pub outputs: Vec<(ResourceId, VersionDigest)>,
+    /// The upstream builds that vouched for its inputs.
+    pub passed_builds: Vec<BuildId>,
+}
+
+/// An input that a build had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastInput {
+    /// The input's name.
+    pub name: String,
+    /// The resource.
+    pub resource: ResourceId,
+    /// The version.
+    pub digest: VersionDigest,
+}
+
+/// A history in memory, indexed for every question at once when it is made.
+#[derive(Debug, Default)]
+pub struct MemoryHistory {
+    resources: BTreeMap<ResourceId, Versions>,
+    jobs: BTreeMap<JobId, Builds>,
+    orders: BTreeMap<BuildId, (JobId, BuildOrder)>,
+    pipes: BTreeMap<BuildId, BTreeSet<BuildId>>,
+}
+
+/// The versions of one resource.
+#[derive(Debug, Default)]
+struct Versions {
+    /// The newest first; of equal orders the smallest digest first.
+    newest_first: Vec<KnownVersion>,
+    /// Places in `newest_first`.
+    enabled: Vec<usize>,
+    /// Places in `newest_first`.
+    by_digest: BTreeMap<VersionDigest, usize>,
+    disabled: BTreeSet<VersionDigest>,
+}
+
+/// The builds of one job.
+#[derive(Debug, Default)]
+struct Builds {
+    succeeded: BTreeMap<BuildOrder, Arc<[Output]>>,
+    /// The succeeded builds that have a version among their outputs, ascending.
+    having: BTreeMap<ResourceId, BTreeMap<VersionDigest, Vec<BuildOrder>>>,
+    /// The inputs of all builds, by the names that they had.
+    used: BTreeMap<ResourceId, BTreeMap<VersionDigest, Names>>,
+    highest_used: BTreeMap<ResourceId, Used>,
+}
+
+#[derive(Debug)]
+struct Names {
+    names: BTreeSet<String>,
+    /// The greatest id of a build that used the version.
+    build: BuildId,
+}
+
+impl MemoryHistory {
+    /// Indexes a history. Of versions and builds that are given twice, the last counts.
+    pub fn new(
+        versions: impl IntoIterator<Item = PastVersion>,
+        builds: impl IntoIterator<Item = PastBuild>,
+    ) -> MemoryHistory {
+        let mut history = MemoryHistory::default();
+        for version in versions {
+            history.resources.entry(version.resource).or_default().add(version);
+        }
+        history.resources.values_mut().for_each(Versions::index);
+        for build in builds {
+            history.add(build);
+        }
+        for job in history.jobs.values_mut() {
+            job.index(&history.resources);
+        }
+        history
+    }
+
+    fn add(&mut self, build: PastBuild) {
+        let order = BuildOrder::new(build.id, build.rerun_of);
+        self.orders.insert(build.id, (build.job, order));
+        self.pipes.entry(build.id).or_default().extend(&build.passed_builds);
+        let builds = self.jobs.entry(build.job).or_default();
+        for input in &build.inputs {
+            let used = builds.used.entry(input.resource).or_default().entry(input.digest.clone());
+            let used = used.or_insert_with(|| Names { names: BTreeSet::new(), build: build.id });
+            used.names.insert(input.name.clone());
+            used.build = used.build.max(build.id);
+        }
+        if build.status == BuildStatus::Succeeded {
+            let inputs = build.inputs.into_iter().map(|input| (input.resource, input.digest));
+            let outputs = successful_outputs(build.outputs, inputs).into_iter().map(|(resource, digest)| {
+                let state = match self.resources.get(&resource) {
+                    Some(versions) => versions.state(&digest),
+                    None => VersionState::Gone,
+                };
+                Output { resource, digest, state }
+            });
+            builds.succeeded.insert(order, outputs.collect());
+        }
+    }
+
+    fn known(&self, resource: ResourceId) -> &[KnownVersion] {
+        self.resources.get(&resource).map_or(&[], |versions| &versions.newest_first)
+    }
+}
+
+impl Versions {
+    fn add(&mut self, version: PastVersion) {
+        let digest = version.version.digest();
+        if version.enabled {
+            self.disabled.remove(&digest);
+        } else {
+            self.disabled.insert(digest.clone());
+        }
+        if let Some(order) = version.order {
+            self.newest_first.push(KnownVersion { digest, version: version.version, order });
+        }
+    }
+
+    fn index(&mut self) {
+        let by_digest: BTreeMap<VersionDigest, KnownVersion> =
+            self.newest_first.drain(..).map(|known| (known.digest.clone(), known)).collect();
+        self.newest_first = by_digest.into_values().collect();
+        self.newest_first.sort_by_key(|known| std::cmp::Reverse(known.order));
+        self.by_digest =
+            self.newest_first.iter().enumerate().map(|(place, known)| (known.digest.clone(), place)).collect();
+        self.enabled = (0..self.newest_first.len())
+            .filter(|&place| !self.disabled.contains(&self.newest_first[place].digest))
+            .collect();
+    }
+
+    fn state(&self, digest: &VersionDigest) -> VersionState {
+        if self.disabled.contains(digest) {
+            VersionState::Disabled
+        } else if self.by_digest.contains_key(digest) {
+            VersionState::Enabled
+        } else {
+            VersionState::Gone
+        }
+    }
+
+    /// How many of `enabled` are newer than `order`.
+    fn enabled_newer(&self, order: i64) -> usize {
+        self.enabled.partition_point(|&place| self.newest_first[place].order > order)
+    }
+}
+
+impl Builds {
+    fn index(&mut self, resources: &BTreeMap<ResourceId, Versions>) {
+        for (order, outputs) in &self.succeeded {
+            for output in outputs.iter() {
+                let having = self.having.entry(output.resource).or_default();
+                having.entry(output.digest.clone()).or_default().push(*order);
+            }
+        }
+        for (resource, used) in &self.used {
+            let Some(versions) = resources.get(resource) else { continue };
+            let known = used.iter().filter_map(|(digest, names)| {
+                let place = *versions.by_digest.get(digest)?;
+                Some(Used { build: names.build, order: versions.newest_first[place].order })
+            });
+            if let Some(highest) = known.max_by_key(|used| (used.order, used.build)) {
+                self.highest_used.insert(*resource, highest);
+            }
+        }
+    }
+
+    /// The succeeded builds that have each of the versions, ascending.
+    fn having(&self, versions: &[(ResourceId, VersionDigest)]) -> Vec<BuildOrder> {
+        let mut lists = Vec::with_capacity(versions.len());
+        for (resource, digest) in versions {
+            match self.having.get(resource).and_then(|digests| digests.get(digest)) {
+                Some(list) => lists.push(list),
+                None => return Vec::new(),
+            }
+        }
+        lists.sort_by_key(|list| list.len());
+        let Some((shortest, others)) = lists.split_first() else { return self.succeeded.keys().copied().collect() };
+        let in_all = |order: &&BuildOrder| others.iter().all(|list| list.binary_search(order).is_ok());
+        shortest.iter().filter(in_all).copied().collect()
+    }
+
+    fn with_outputs(&self, orders: impl Iterator<Item = BuildOrder>, limit: usize) -> Vec<SucceededBuild> {
+        let build = |order| Some(SucceededBuild { order, outputs: self.succeeded.get(&order)?.clone() });
+        orders.take(limit).filter_map(build).collect()
+    }
+}
+
+impl History for MemoryHistory {
+    type Error = Infallible;
+
+    fn newest_enabled(&mut self, resource: ResourceId, up_to: i64) -> Result<Option<KnownVersion>, Infallible> {
+        Ok(self.resources.get(&resource).and_then(|versions| {
+            let place = *versions.enabled.get(versions.enabled_newer(up_to))?;
+            Some(versions.newest_first[place].clone())
+        }))
+    }
+
+    fn enabled_after(
+        &mut self,
+        resource: ResourceId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<KnownVersion>, Infallible> {
+        Ok(self.resources.get(&resource).map_or_else(Vec::new, |versions| {
+            let newer = &versions.enabled[..versions.enabled_newer(after)];
+            newer.iter().rev().take(limit).map(|&place| versions.newest_first[place].clone()).collect()
+        }))
+    }
+
+    fn newest_matching(&mut self, resource: ResourceId, pin: &Version) -> Result<Option<KnownVersion>, Infallible> {
+        Ok(self.known(resource).iter().find(|known| known.version.matches(pin)).cloned())
+    }
+
+    fn versions(&mut self, resource: ResourceId, digests: &[VersionDigest]) -> Result<Vec<KnownVersion>, Infallible> {
+        let Some(versions) = self.resources.get(&resource) else { return Ok(Vec::new()) };
+        let places = digests.iter().filter_map(|digest| versions.by_digest.get(digest));
+        Ok(places.map(|&place| versions.newest_first[place].clone()).collect())
+    }
+
+    fn highest_used(&mut self, job: JobId, resource: ResourceId) -> Result<Option<Used>, Infallible> {
+        Ok(self.jobs.get(&job).and_then(|builds| builds.highest_used.get(&resource)).copied())
+    }
+
+    fn pipes_into(&mut self, build: BuildId) -> Result<Vec<(JobId, BuildOrder)>, Infallible> {
+        let pipes = self.pipes.get(&build).into_iter().flatten();
+        Ok(pipes.filter_map(|from| self.orders.get(from)).copied().collect())
+    }
+
+    fn succeeded_builds(&mut self, page: BuildPage<'_>) -> Result<Vec<SucceededBuild>, Infallible> {
+        let Some(builds) = self.jobs.get(&page.job) else { return Ok(Vec::new()) };
+        Ok(if page.having.is_empty() {
+            match page.direction {
+                Direction::Descending(None) => builds.with_outputs(builds.succeeded.keys().rev().copied(), page.limit),
+                Direction::Descending(Some(before)) => {
+                    builds.with_outputs(builds.succeeded.range(..before).rev().map(|(order, _)| *order), page.limit)
+                }
+                Direction::Ascending(after) => {
+                    let newer = builds.succeeded.range(after..).map(|(order, _)| *order);
+                    builds.with_outputs(newer.skip_while(|order| *order == after), page.limit)
+                }
+            }
+        } else {
+            let having = builds.having(page.having);
+            match page.direction {
+                Direction::Descending(before) => {
+                    let end = before.map_or(having.len(), |before| having.partition_point(|order| *order < before));
+                    builds.with_outputs(having[..end].iter().rev().copied(), page.limit)
+                }
+                Direction::Ascending(after) => {
+                    let start = having.partition_point(|order| *order <= after);
+                    builds.with_outputs(having[start..].iter().copied(), page.limit)
+                }
+            }
+        })
+    }
+
+    fn was_used(
+        &mut self,
+        job: JobId,
+        input: &str,
+        resource: ResourceId,
+        digest: &VersionDigest,
+    ) -> Result<bool, Infallible> {
+        let used = self.jobs.get(&job).and_then(|builds| builds.used.get(&resource)?.get(digest));
+        Ok(used.is_some_and(|used| used.names.contains(input)))
+    }
+}
