@@ -9,8 +9,10 @@
 //!
 //! The scheduler decides what follows from a resolution; see `README.md` in the folder for the search itself.
 
+pub mod document;
 mod group;
 pub mod history;
+mod json;
 pub mod memory;
 mod plain;
 pub mod why;

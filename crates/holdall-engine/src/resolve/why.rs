@@ -165,6 +165,21 @@ impl Cause {
         }
     }
 
+    pub(super) fn found_mut(&mut self) -> Option<&mut Found> {
+        match self {
+            Cause::AllDisabled { newest: found }
+            | Cause::Mismatch { found, .. }
+            | Cause::Disabled { found, .. }
+            | Cause::PinMismatch { found, .. }
+            | Cause::Gone { found, .. } => Some(found),
+            Cause::NoVersion
+            | Cause::PinNotFound { .. }
+            | Cause::NotInBuild { .. }
+            | Cause::Doomed { .. }
+            | Cause::NoMoreBuilds { .. } => None,
+        }
+    }
+
     /// The version that was ruled out, where there is one.
     pub fn found(&self) -> Option<&Found> {
         match self {
