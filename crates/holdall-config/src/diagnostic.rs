@@ -106,7 +106,7 @@ impl Diagnostic {
     }
 
     /// The diagnostic as people read it: `FILE:LINE:COL: error[code]: message`, the source line with a caret under
-    /// the place, and the help. `source` is the text that was parsed; a position outside it shows no line.
+    /// the place, and the help. Without a position the path stands in its place. `source` is the text that was parsed; a position outside it shows no line.
     pub fn render(&self, file: &str, source: &str) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
@@ -114,7 +114,8 @@ impl Diagnostic {
         };
         let mut out = match self.span {
             Some(span) => format!("{file}:{}:{}: ", span.line, span.column),
-            None => format!("{file}: "),
+            None if self.path.is_empty() => format!("{file}: "),
+            None => format!("{file}: {}: ", self.path),
         };
         let _ = writeln!(out, "{severity}[{}]: {}", self.code, self.message);
         if let Some(span) = self.span
@@ -255,6 +256,12 @@ mod tests {
         assert!(!found.render("f", "\u{1b}[31m").contains('\u{1b}'));
         assert_eq!(found.clone().at(Span::point(9, 9)).render("f", "a"), "f:9:9: warning[x]: m\n");
         assert!(found.at(Span { line: 1, column: 9, end_line: 1, end_column: 2 }).render("f", "a").contains('^'));
+    }
+
+    #[test]
+    fn without_a_position_the_path_is_shown() {
+        let found = Diagnostic::error("x", "m").under("jobs.a.plan[0]");
+        assert_eq!(found.render("f", ""), "f: jobs.a.plan[0]: error[x]: m\n");
     }
 
     #[test]

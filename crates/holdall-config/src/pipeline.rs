@@ -15,7 +15,7 @@ mod var_sources;
 
 use holdall_engine::pipeline::Pipeline;
 
-use crate::diagnostic::Parsed;
+use crate::diagnostic::{Diagnostic, Parsed};
 use crate::vars;
 use crate::yaml::{self, Node, Reader};
 
@@ -49,3 +49,14 @@ pub fn parse_node(node: &Node) -> Parsed<Pipeline> {
     diagnostics.sort_by_key(|found| found.span.map_or((0, 0), |span| (span.line, span.column)));
     Parsed::new(decoded.pipeline, diagnostics)
 }
+
+/// Gives diagnostics that have only a path, as [`unsupported`] makes them, the position that the path has in the
+/// tree the pipeline was read from.
+pub fn locate(diagnostics: &mut [Diagnostic], root: &Node) {
+    for diagnostic in diagnostics.iter_mut().filter(|diagnostic| diagnostic.span.is_none()) {
+        diagnostic.span = root.find(&diagnostic.path).map(|node| node.span);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 /// Words longer than this are never compared: nobody mistypes them, and it would cost.
 const LONGEST: usize = 64;
 
+/// So many known words are looked at, at most.
+const MOST: usize = 2000;
+
 /// The known word nearest to `word`, if one is near enough to be what was meant: at most one edit in three
 /// characters (swapped neighbours count once), letters compared without case.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -11,7 +14,7 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     }
     let typed: Vec<char> = word.to_lowercase().chars().collect();
     let mut best: Option<(usize, &str)> = None;
-    for candidate in known {
+    for candidate in known.into_iter().take(MOST) {
         if candidate == word || candidate.len() > LONGEST {
             continue;
         }

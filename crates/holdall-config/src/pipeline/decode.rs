@@ -29,6 +29,8 @@ pub(super) struct Decoded<'n> {
     pub resource_types: Vec<&'n Node>,
     pub prototypes: Vec<&'n Node>,
     pub jobs: Vec<&'n Node>,
+    /// Whether `jobs` says anything, right or wrong.
+    pub has_jobs: bool,
     pub display: Option<&'n Node>,
 }
 
@@ -38,7 +40,10 @@ pub(super) fn pipeline<'n>(reader: &mut Reader, root: &'n Node) -> Decoded<'n> {
     if root.is_null() {
         return decoded;
     }
-    let Some(map) = reader.map(root, "") else { return decoded };
+    let Some(map) = reader.map(root, "") else {
+        decoded.has_jobs = true;
+        return decoded;
+    };
     let mut fields = Fields::folding(map, root.span, "");
     let found = &mut decoded;
     (found.pipeline.groups, found.groups) = section(reader, &mut fields, "groups", group);
@@ -48,6 +53,7 @@ pub(super) fn pipeline<'n>(reader: &mut Reader, root: &'n Node) -> Decoded<'n> {
         section(reader, &mut fields, "resource_types", resource_type);
     (found.pipeline.prototypes, found.prototypes) = section(reader, &mut fields, "prototypes", resource_type);
     (found.pipeline.jobs, found.jobs) = section(reader, &mut fields, "jobs", job);
+    found.has_jobs = fields.get("jobs").is_some_and(|jobs| jobs.as_list().is_none_or(|items| !items.is_empty()));
     found.display = fields.get("display");
     found.pipeline.display = fields.optional(reader, "display", display);
     found.pipeline.user_data = fields.optional(reader, "user_data", Reader::any);

@@ -123,6 +123,7 @@ impl Puts<'_, '_> {
             refuse(key, format!("a lock does not know '{key}'"), &help);
         }
         match asked[..] {
+            [] if put.params.keys().any(|key| key != "mode") => {}
             [] => refuse("", "a put of a lock must say what to do".into(), &format!("one of: {}", ACTIONS.join(", "))),
             [_] => {}
             [_, second, ..] => {

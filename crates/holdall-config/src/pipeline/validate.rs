@@ -3,6 +3,7 @@
 mod cycle;
 mod steps;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use holdall_engine::pipeline::{Job, Resource, Step};
@@ -19,7 +20,7 @@ use super::{release, var_sources};
 /// Reports everything that is wrong between the parts of a pipeline.
 pub(super) fn pipeline(reader: &mut Reader, decoded: &Decoded<'_>) {
     let index = Index::new(&decoded.pipeline.jobs, &decoded.pipeline.resources);
-    groups(reader, decoded);
+    groups(reader, decoded, &index);
     resources(reader, decoded, &index);
     types(reader, decoded);
     var_sources::check(reader, &decoded.pipeline.var_sources, &decoded.var_sources);
@@ -28,7 +29,14 @@ pub(super) fn pipeline(reader: &mut Reader, decoded: &Decoded<'_>) {
     display(reader, decoded);
     cycle::check(reader, decoded, &index);
     release::check(reader, decoded);
+    if index.gave_up() {
+        let message = format!("globs times jobs are more than {MAX_COMPARISONS}");
+        reader.push(Diagnostic::error("too-many-globs", message).at(decoded.span));
+    }
 }
+
+/// How often globs may be held against job names in one pipeline, so that none takes long to check.
+const MAX_COMPARISONS: usize = 2_000_000;
 
 /// What jobs and resources there are, and which job touches which resource.
 pub(super) struct Index<'p> {
@@ -40,6 +48,8 @@ pub(super) struct Index<'p> {
     pub passed: Vec<Vec<&'p str>>,
     /// The names of the jobs, by position.
     pub names: Vec<&'p str>,
+    /// How often a glob may still be held against a job's name.
+    comparisons: Cell<usize>,
 }
 
 impl<'p> Index<'p> {
@@ -50,6 +60,7 @@ impl<'p> Index<'p> {
             touched: Vec::new(),
             passed: Vec::new(),
             names: jobs.iter().map(|job| job.name.as_str()).collect(),
+            comparisons: Cell::new(MAX_COMPARISONS),
         };
         for (at, job) in jobs.iter().enumerate() {
             index.jobs.entry(&job.name).or_insert(at);
@@ -72,13 +83,29 @@ impl<'p> Index<'p> {
         index
     }
 
-    /// The jobs that a `passed` entry means: a name, or a glob.
-    pub(super) fn matching(&self, entry: &str) -> Vec<usize> {
+    /// The jobs that a `passed` entry means: a name, or a glob. `None` once too many globs were held against too
+    /// many jobs.
+    pub(super) fn matching(&self, entry: &str) -> Option<Vec<usize>> {
         if !is_pattern(entry) {
-            return self.jobs.get(entry).copied().into_iter().collect();
+            return Some(self.jobs.get(entry).copied().into_iter().collect());
         }
-        let Some(glob) = Glob::of_passed(entry) else { return Vec::new() };
-        (0..self.names.len()).filter(|at| glob.matches(self.names[*at])).collect()
+        match Glob::of_passed(entry) {
+            Some(glob) => self.matched_by(&glob),
+            None => Some(Vec::new()),
+        }
+    }
+
+    /// The jobs that a glob matches; `None` once too many globs were held against too many jobs.
+    fn matched_by(&self, glob: &Glob) -> Option<Vec<usize>> {
+        let left = self.comparisons.get().checked_sub(self.names.len());
+        self.comparisons.set(left.unwrap_or(0));
+        left?;
+        Some((0..self.names.len()).filter(|at| glob.matches(self.names[*at])).collect())
+    }
+
+    /// Whether [`Index::matching`] has given up.
+    fn gave_up(&self) -> bool {
+        self.comparisons.get() < self.names.len()
     }
 }
 
@@ -116,20 +143,24 @@ pub(super) fn judge(reader: &mut Reader, name: &str, node: &Node, key: &str, pat
     }
 }
 
-/// An error about something that is not there, with the nearest that is.
+/// Reports something that is not there, with the nearest that is.
 pub(super) fn missing<'a>(
+    reader: &mut Reader,
     code: &'static str,
     span: Span,
     path: &str,
     message: String,
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
-) -> Diagnostic {
+) {
+    if reader.is_full() {
+        return;
+    }
     let found = Diagnostic::error(code, message).at(span).under(path);
-    match did_you_mean(name, known) {
+    reader.push(match did_you_mean(name, known) {
         Some(meant) => found.help(format!("did you mean '{meant}'?")),
         None => found,
-    }
+    });
 }
 
 /// Items of one or two sections that share a namespace: names and types are there, no name is there twice.
@@ -165,7 +196,7 @@ fn has_type(reader: &mut Reader, kind: &str, node: &Node, path: &str) {
     }
 }
 
-fn groups(reader: &mut Reader, decoded: &Decoded<'_>) {
+fn groups(reader: &mut Reader, decoded: &Decoded<'_>, index: &Index<'_>) {
     let pipeline = &decoded.pipeline;
     let resources: HashSet<&str> = pipeline.resources.iter().map(|resource| resource.name.as_str()).collect();
     let mut grouped = vec![false; pipeline.jobs.len()];
@@ -188,26 +219,26 @@ fn groups(reader: &mut Reader, decoded: &Decoded<'_>) {
                 reader.error("glob", span, &path, message);
                 continue;
             };
-            let mut matched = false;
-            for (job, grouped) in pipeline.jobs.iter().zip(&mut grouped) {
-                if glob.matches(&job.name) {
-                    (matched, *grouped) = (true, true);
-                }
-            }
-            if !matched {
+            let matched = match pattern.contains(['*', '?', '[', '{', '\\']) {
+                true => index.matched_by(&glob),
+                false => Some(index.jobs.get(pattern.as_str()).copied().into_iter().collect()),
+            };
+            let Some(matched) = matched else { continue };
+            matched.iter().for_each(|job| grouped[*job] = true);
+            if matched.is_empty() {
                 let message = format!("no jobs match '{pattern}' for group '{name}'");
                 let known = pipeline.jobs.iter().map(|job| job.name.as_str());
-                reader.push(missing("unknown-job", span, &path, message, pattern, known));
+                missing(reader, "unknown-job", span, &path, message, pattern, known);
             }
         }
         for (j, resource) in group.resources.iter().enumerate().filter(|(_, r)| !resources.contains(r.as_str())) {
             let span = item_span(node, "resources", j);
             let message = format!("group '{name}' has unknown resource '{resource}'");
             let path = format!("{path}.resources[{j}]");
-            reader.push(missing("unknown-resource", span, &path, message, resource, resources.iter().copied()));
+            missing(reader, "unknown-resource", span, &path, message, resource, resources.iter().copied());
         }
     }
-    if pipeline.groups.is_empty() {
+    if pipeline.groups.is_empty() || index.gave_up() {
         return;
     }
     for ((job, node), _) in pipeline.jobs.iter().zip(&decoded.jobs).zip(&grouped).filter(|(_, grouped)| !**grouped) {
@@ -223,11 +254,12 @@ pub(super) fn item_span(node: &Node, key: &str, index: usize) -> Span {
 }
 
 fn resources(reader: &mut Reader, decoded: &Decoded<'_>, index: &Index<'_>) {
+    let used: HashSet<&str> = index.touched.iter().flatten().copied().collect();
     let mut names = Names::new();
     for (i, (resource, node)) in decoded.pipeline.resources.iter().zip(&decoded.resources).enumerate() {
         let path = names.check(reader, "resources", i, &resource.name, node);
         has_type(reader, &resource.kind, node, &path);
-        if !index.touched.iter().any(|touched| touched.contains(resource.name.as_str())) {
+        if !used.contains(resource.name.as_str()) {
             let message = format!("resource '{}' is not used", resource.name);
             let found = Diagnostic::error("unused", message).at(at(node, "name").span).under(path);
             reader.push(found.help("a resource is used by a get or a put; as a task's image or in a group it is not"));
@@ -250,7 +282,7 @@ fn types(reader: &mut Reader, decoded: &Decoded<'_>) {
 }
 
 fn jobs(reader: &mut Reader, decoded: &Decoded<'_>) {
-    if decoded.pipeline.jobs.is_empty() && !reader.has_errors() {
+    if decoded.pipeline.jobs.is_empty() && !decoded.has_jobs {
         let found = Diagnostic::error("no-jobs", "pipeline must contain at least one job").under("jobs");
         reader.push(found.at(decoded.span));
     }

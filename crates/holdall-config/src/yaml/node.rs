@@ -108,6 +108,36 @@ impl Node {
         self.as_map()?.get(key)
     }
 
+    /// The value at a path as diagnostics write it, for example `jobs.ship.plan[1].get`: an item of a list is named
+    /// by its position, or by its `name`. `None` if there is nothing.
+    pub fn find(&self, path: &str) -> Option<&Node> {
+        if path.is_empty() {
+            return Some(self);
+        }
+        // What follows a name or a position: the end, a dot, or a position.
+        let behind = |name: &str| {
+            let rest = path.strip_prefix(name)?;
+            if rest.is_empty() || rest.starts_with('[') { Some(rest) } else { rest.strip_prefix('.') }
+        };
+        match &self.value {
+            Yaml::Map(map) => map
+                .entries
+                .iter()
+                .find_map(|entry| entry.value.find(behind(&entry.key).filter(|_| !entry.key.is_empty())?)),
+            Yaml::List(items) => match path.strip_prefix('[') {
+                Some(rest) => {
+                    let (index, rest) = rest.split_once(']')?;
+                    items.get(index.parse::<usize>().ok()?)?.find(rest.strip_prefix('.').unwrap_or(rest))
+                }
+                None => items.iter().find_map(|item| {
+                    let name = item.get("name").and_then(Node::as_str).filter(|name| !name.is_empty())?;
+                    item.find(behind(name)?)
+                }),
+            },
+            _ => None,
+        }
+    }
+
     /// As JSON. Numbers become what JSON tools make of them: 64-bit floats, whole ones written without a point
     /// (reference, validation, section 9).
     pub fn to_json(&self) -> Value {

@@ -50,9 +50,14 @@ impl Reader {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
+    /// Whether so much was found that nothing more is kept.
+    pub fn is_full(&self) -> bool {
+        self.diagnostics.len() >= MAX_DIAGNOSTICS
+    }
+
     /// Adds a diagnostic that was made elsewhere.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if self.diagnostics.len() < MAX_DIAGNOSTICS {
+        if !self.is_full() {
             self.diagnostics.push(diagnostic);
         }
     }
@@ -301,6 +306,9 @@ impl<'n> Fields<'n> {
     /// Reports every key that was not asked for.
     pub fn finish(self, reader: &mut Reader) {
         for entry in self.unread() {
+            if reader.is_full() {
+                return;
+            }
             reader.push(self.unknown(entry));
         }
     }
@@ -308,6 +316,9 @@ impl<'n> Fields<'n> {
     /// Warns of every key that was not asked for: it is ignored.
     pub fn finish_ignoring(self, reader: &mut Reader) {
         for entry in self.unread() {
+            if reader.is_full() {
+                return;
+            }
             let found = self.unknown(entry);
             let message = format!("key '{}' is not known here and ignored", entry.key);
             reader.push(Diagnostic { code: "ignored-key", message, severity: Severity::Warning, ..found });

@@ -11,7 +11,8 @@ use super::{Index, at};
 pub(super) fn check(reader: &mut Reader, decoded: &Decoded<'_>, index: &Index<'_>) {
     let jobs = &decoded.pipeline.jobs;
     let edges = |job: usize| {
-        let mut edges: Vec<usize> = index.passed[job].iter().flat_map(|entry| index.matching(entry)).collect();
+        let mut edges: Vec<usize> =
+            index.passed[job].iter().filter_map(|entry| index.matching(entry)).flatten().collect();
         edges.reverse();
         edges
     };

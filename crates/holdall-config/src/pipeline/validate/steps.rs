@@ -74,7 +74,7 @@ impl<'p> Checker<'_, 'p> {
                     let message = format!("unknown prototype '{prototype}'");
                     let known = self.prototypes.iter().copied();
                     let span = at(node, "type").span;
-                    self.reader.push(missing("unknown-prototype", span, &path, message, prototype, known));
+                    missing(self.reader, "unknown-prototype", span, &path, message, prototype, known);
                 }
             }
             Step::SetPipeline(set) => {
@@ -104,10 +104,10 @@ impl<'p> Checker<'_, 'p> {
     /// Judges the name of a step. Under an `across` the names of tasks and the like may hold vars; which ones do,
     /// the reference decides by looking for these words in the whole context (validation, section 24).
     fn name(&mut self, name: &str, node: &Node, key: &str, path: &str, across: bool) {
-        let spared = across && format!("{key}({name})").contains("task")
-            || across && format!("{key}({name})").contains("set_pipeline");
+        let context = format!("{key}({name})");
+        let spared = across && !name.is_empty() && (context.contains("task") || context.contains("set_pipeline"));
         let readable = node.get(key).is_none_or(|node| node.is_null() || node.as_str().is_some());
-        if readable && !(spared && !name.is_empty()) {
+        if readable && !spared {
             judge(self.reader, name, node, key, path);
         }
     }
@@ -119,7 +119,7 @@ impl<'p> Checker<'_, 'p> {
         let place = if node.get("resource").is_some() { "resource" } else { key };
         let message = format!("unknown resource '{name}'");
         let known = self.index.resources.iter().copied();
-        self.reader.push(missing("unknown-resource", at(node, place).span, path, message, name, known));
+        missing(self.reader, "unknown-resource", at(node, place).span, path, message, name, known);
     }
 
     fn get(&mut self, get: &'p GetStep, node: &Node, path: &str) {
@@ -131,11 +131,11 @@ impl<'p> Checker<'_, 'p> {
         for (i, entry) in get.passed.iter().enumerate() {
             let span = item_span(node, "passed", i);
             let path = format!("{}.passed[{i}]", path.trim_end_matches(".get"));
-            let jobs = self.index.matching(entry);
+            let Some(jobs) = self.index.matching(entry) else { continue };
             if jobs.is_empty() {
                 let message = format!("no matching job(s) for '{entry}'");
                 let known = self.index.jobs.keys().copied();
-                self.reader.push(missing("unknown-job", span, &path, message, entry, known));
+                missing(self.reader, "unknown-job", span, &path, message, entry, known);
             }
             for job in jobs {
                 if !self.index.touched[job].contains(resource) {
