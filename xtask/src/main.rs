@@ -1,3 +1,47 @@
-//! What developers and CI run: `cargo xtask test`, `ci`, `bench`, `tidy`.
+//! What developers and CI run, as `cargo xtask COMMAND`.
+//!
+//! - [`test`](mod@test): all tests, with everything that they need: a PostgreSQL of their own, a registry, the built binary.
+//! - [`ci`]: everything that must hold before a change lands.
+//! - [`tidy`]: the rules of this code base that neither the compiler nor clippy knows.
 
-fn main() {}
+mod ci;
+mod command;
+mod postgres;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  test [-p CRATE]... [FILTER]... [-- ARGS]   run the tests whose names contain a FILTER, with all that they need
+  ci                                         formatting, tidy, clippy, documentation, and all tests
+  tidy                                       the rules that neither the compiler nor clippy knows
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["test", ref rest @ ..] => test::run(rest),
+        ["ci"] => ci::run(),
+        ["tidy"] => tidy::run(),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

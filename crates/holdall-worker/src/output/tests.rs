@@ -1,3 +1,5 @@
+//! Writing, following and repairing output files.
+
 use super::*;
 
 fn read_all(path: &Path, from: u64, ended: bool) -> io::Result<Vec<u8>> {
