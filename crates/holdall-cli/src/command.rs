@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::context::{Context, GlobalArgs};
+use crate::demo;
 use crate::error::CliError;
 
 /// Packs the versions of all services of a system into one bag and deploys it, environment by environment.
@@ -32,6 +33,8 @@ pub enum Command {
     Completion(completion::CompletionArgs),
     Help(help::HelpArgs),
     Worker(worker::WorkerArgs),
+    #[command(flatten)]
+    DemoTool(demo::Tool),
 }
 
 /// Runs a command.
@@ -40,6 +43,7 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
         Command::Completion(args) => completion::run(ctx, args),
         Command::Help(args) => help::run(ctx, args),
         Command::Worker(args) => worker::run(ctx, args),
+        Command::DemoTool(tool) => demo::run_tool(tool),
     }
 }
 

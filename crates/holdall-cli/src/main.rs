@@ -5,6 +5,7 @@
 
 mod command;
 mod context;
+mod demo;
 mod error;
 
 use std::process::ExitCode;

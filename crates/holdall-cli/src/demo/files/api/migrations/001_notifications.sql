@@ -1,0 +1,5 @@
+CREATE TABLE notification (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
