@@ -12,6 +12,7 @@ mod duration;
 mod fields;
 mod git;
 mod mock;
+mod time;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +30,7 @@ use fields::Fields;
 pub type Version = BTreeMap<String, String>;
 
 /// The types that this module answers for.
-pub const TYPES: [&str; 2] = ["git", "mock"];
+pub const TYPES: [&str; 3] = ["git", "mock", "time"];
 
 /// No request is larger: sources and params are configuration, not data.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
@@ -221,6 +222,7 @@ pub fn run(kind: &str, op: &str, dir: Option<&Path>, text: &[u8], ctx: &Context)
         "check" => {
             let versions = match kind {
                 "git" => git::check(&request, ctx)?,
+                "time" => time::check(&request, ctx)?,
                 _ => mock::check(&request, ctx)?,
             };
             return Ok(serde_json::to_value(versions).expect("versions are always JSON"));
@@ -230,11 +232,13 @@ pub fn run(kind: &str, op: &str, dir: Option<&Path>, text: &[u8], ctx: &Context)
             std::fs::create_dir_all(dir).map_err(ResourceError::file("make", dir))?;
             match kind {
                 "git" => git::get(&request, dir, ctx)?,
+                "time" => time::get(&request, dir, ctx)?,
                 _ => mock::get(&request, dir, ctx)?,
             }
         }
         "out" => match kind {
             "git" => git::put(&request, directory()?, ctx)?,
+            "time" => time::put(&request, directory()?, ctx)?,
             _ => mock::put(&request, directory()?, ctx)?,
         },
         other => {
