@@ -11,6 +11,7 @@ mod database;
 mod deploy;
 mod folder;
 mod git;
+mod interrupt;
 mod notify;
 mod runner;
 mod service;

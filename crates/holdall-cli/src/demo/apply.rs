@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Read};
-use std::os::unix::net::UnixStream;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::interrupt::Interrupt;
 use super::world::{agent, request};
 
 /// Arguments of `demo-apply`, from the variables that Terraform reads.
@@ -53,6 +53,12 @@ struct Settings {
 
 /// Runs `demo-apply`.
 pub fn run(args: &ApplyArgs) -> anyhow::Result<()> {
+    // In this order: the first signal finds the flag down and raises it, the second finds it up and ends the process.
+    let is_second = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
+        signal_hook::flag::register(signal, Arc::clone(&is_second))?;
+    }
     let interrupt = Interrupt::listen()?;
     let read = |name: &str| {
         let path = args.folder.join(name);
@@ -97,40 +103,6 @@ fn apply(
     server.write(&state, lock)?;
     println!("Apply complete! Resources: {} added, {} changed, {} destroyed.", counts.0, counts.1, counts.2);
     Ok(())
-}
-
-/// Hears the signals that ask to stop. The second one ends the process by itself.
-struct Interrupt {
-    heard: UnixStream,
-}
-
-impl Interrupt {
-    fn listen() -> anyhow::Result<Interrupt> {
-        let (heard, write) = UnixStream::pair()?;
-        let is_second = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: the first signal finds the flag down and raises it, the second finds it up.
-            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_second))?;
-            signal_hook::flag::register(signal, Arc::clone(&is_second))?;
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
-        }
-        Ok(Interrupt { heard })
-    }
-
-    /// Waits that long, or until a signal comes or has come: then true.
-    fn came_within(&self, time: Duration) -> bool {
-        let mut byte = [0];
-        if self.heard.set_read_timeout(Some(time)).is_err() {
-            return false;
-        }
-        loop {
-            match (&self.heard).read(&mut byte) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(n) => return n > 0,
-                Err(_time_is_up) => return false,
-            }
-        }
-    }
 }
 
 /// A lock that is held, as Terraform's lock info.

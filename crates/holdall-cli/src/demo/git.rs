@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The oldest git that the demo's repositories and the resource type work with.
-const OLDEST: (u32, u32) = (2, 25);
+const OLDEST: (u32, u32) = (2, 29);
 
 /// What is wrong with git.
 #[derive(Debug, thiserror::Error)]
@@ -101,18 +101,18 @@ mod tests {
     #[test]
     fn judges_versions() {
         for good in
-            ["git version 2.25.0\n", "git version 2.39.5 (Apple Git-154)", "git version 3.0.rc1", "git version 2.100"]
+            ["git version 2.29.0\n", "git version 2.39.5 (Apple Git-154)", "git version 3.0.rc1", "git version 2.100"]
         {
             assert!(judge_version(good).is_ok(), "{good}");
         }
-        for old in ["git version 2.24.9", "git version 1.8.3.1\n"] {
+        for old in ["git version 2.28.9", "git version 1.8.3.1\n"] {
             assert!(matches!(judge_version(old), Err(GitError::TooOld { .. })), "{old}");
         }
         for odd in ["", "git", "git version", "git version x.y", "xcode-select: note: no developer tools"] {
             assert!(matches!(judge_version(odd), Err(GitError::Unknown(_))), "{odd}");
         }
         let error = judge_version("git version 2.17.1").unwrap_err();
-        assert_eq!(error.to_string(), "git is version 2.17.1, and at least 2.25 is needed");
+        assert_eq!(error.to_string(), "git is version 2.17.1, and at least 2.29 is needed");
     }
 
     #[test]

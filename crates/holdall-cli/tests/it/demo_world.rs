@@ -259,7 +259,7 @@ fn a_missing_or_old_git_is_one_sentence() {
     let executable: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(bin.join("git"), executable).unwrap();
     let (succeeded, said) = run();
-    assert!(!succeeded && said.contains("git is version 1.8.3, and at least 2.25 is needed"), "{said}");
+    assert!(!succeeded && said.contains("git is version 1.8.3, and at least 2.29 is needed"), "{said}");
     assert!(!dir.path().join("demo").exists());
 }
 
