@@ -7,6 +7,7 @@ pub mod diagnostic;
 pub mod duration;
 pub mod glob;
 pub mod pipeline;
+pub mod system;
 pub mod task;
 pub mod vars;
 pub mod yaml;

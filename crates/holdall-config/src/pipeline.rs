@@ -24,6 +24,7 @@ pub use emit::to_json;
 pub use identifier::{Identifier, identifier};
 pub use step::MAX_STEP_DEPTH;
 pub use unsupported::unsupported;
+pub(crate) use validate::cores;
 
 /// Reads and checks a pipeline. YAML or JSON; `((vars))` that stand where text may stand stay as they are.
 pub fn parse(text: &str) -> Parsed<Pipeline> {

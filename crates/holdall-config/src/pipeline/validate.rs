@@ -6,7 +6,8 @@ mod steps;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
-use holdall_engine::pipeline::{Job, Resource, Step};
+use holdall_engine::pipeline::{Job, Pipeline, Resource, Step};
+use holdall_engine::plan::{ReleaseType, job_inputs};
 
 use crate::diagnostic::{Diagnostic, Span, did_you_mean};
 use crate::glob::{Glob, is_pattern};
@@ -110,7 +111,7 @@ impl<'p> Index<'p> {
 }
 
 /// Calls `visit` for each core step, hooks included.
-fn cores<'p>(step: &'p Step, visit: &mut impl FnMut(&'p Step)) {
+pub(crate) fn cores<'p>(step: &'p Step, visit: &mut impl FnMut(&'p Step)) {
     match step {
         Step::Try(inner) | Step::Attempts(inner, _) | Step::Timeout(inner, _) => cores(inner, visit),
         Step::Across(across) => cores(&across.step, visit),
@@ -255,16 +256,26 @@ pub(super) fn item_span(node: &Node, key: &str, index: usize) -> Span {
 
 fn resources(reader: &mut Reader, decoded: &Decoded<'_>, index: &Index<'_>) {
     let used: HashSet<&str> = index.touched.iter().flatten().copied().collect();
+    let gets_bags = gets_bags(&decoded.pipeline);
     let mut names = Names::new();
     for (i, (resource, node)) in decoded.pipeline.resources.iter().zip(&decoded.resources).enumerate() {
         let path = names.check(reader, "resources", i, &resource.name, node);
         has_type(reader, &resource.kind, node, &path);
-        if !used.contains(resource.name.as_str()) {
+        if !gets_bags && !used.contains(resource.name.as_str()) {
             let message = format!("resource '{}' is not used", resource.name);
             let found = Diagnostic::error("unused", message).at(at(node, "name").span).under(path);
             reader.push(found.help("a resource is used by a get or a put; as a task's image or in a group it is not"));
         }
     }
+}
+
+/// Whether a pipeline gets bags: that gets the services in them, through resources that no step may name (release
+/// model, section 4).
+fn gets_bags(pipeline: &Pipeline) -> bool {
+    let is_bag =
+        |resource: &&Resource| ReleaseType::of(pipeline, resource).is_some_and(|kind| kind != ReleaseType::Lock);
+    let bags: HashSet<&str> = pipeline.resources.iter().filter(is_bag).map(|resource| resource.name.as_str()).collect();
+    !bags.is_empty() && pipeline.jobs.iter().flat_map(job_inputs).any(|get| bags.contains(get.resource_name()))
 }
 
 fn types(reader: &mut Reader, decoded: &Decoded<'_>) {
