@@ -13,7 +13,7 @@ mod rejection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::offered::Offered;
+use self::offered::{Having, Offered};
 use self::rejection::{Reason, Rejections};
 use super::history::{BuildOrder, History, KnownVersion, Output, SucceededBuild, VersionState};
 use super::{Candidate, Failure, Input, Unresolved, plain};
@@ -101,6 +101,8 @@ struct Search<'a, H: History> {
     last_used: Option<BTreeMap<JobId, BuildOrder>>,
     /// Resources of which the job never used a version.
     never_used: BTreeSet<ResourceId>,
+    /// Builds that were fetched in advance for requirements to come.
+    ahead: Vec<Offered>,
     rejections: Rejections,
 }
 
@@ -122,11 +124,11 @@ impl<'a> Member<'a> {
     }
 
     fn matches(&self, output: &Output) -> Match {
-        if self.chosen.as_ref().is_some_and(|chosen| *chosen.seen.digest() != output.digest) {
+        if self.chosen.as_ref().is_some_and(|chosen| *chosen.seen.digest() != *output.digest) {
             Match::Mismatch
         } else if output.state == VersionState::Disabled {
             Match::Unrelated(Reason::Disabled)
-        } else if self.pin.as_ref().is_some_and(|pin| pin.digest != output.digest) {
+        } else if self.pin.as_ref().is_some_and(|pin| pin.digest != *output.digest) {
             Match::Unrelated(Reason::PinMismatch)
         } else {
             Match::Related
@@ -135,6 +137,10 @@ impl<'a> Member<'a> {
 }
 
 impl Seen {
+    fn resource(&self) -> ResourceId {
+        self.outputs[self.at].resource
+    }
+
     fn digest(&self) -> &VersionDigest {
         &self.outputs[self.at].digest
     }
@@ -158,6 +164,7 @@ impl<'a, H: History> Search<'a, H> {
             resources: resources.into_iter().collect(),
             last_used: None,
             never_used: BTreeSet::new(),
+            ahead: Vec::new(),
             rejections: Rejections::default(),
         }
     }
@@ -171,9 +178,11 @@ impl<'a, H: History> Search<'a, H> {
         }
         while let Some(frame) = stack.last_mut() {
             let Some((build, has_next)) = frame.builds.next(self.history, &self.resources)? else {
-                let having = self.constraining(frame.job).map(|(index, seen)| (index, seen.clone())).collect();
-                self.rejections.no_more_builds(frame.input, frame.job, frame.builds.tried(), having, stack.len() - 1);
-                stack.pop();
+                let depth = stack.len() - 1;
+                if let Some(Frame { input, job, builds, .. }) = stack.pop() {
+                    let (tried, having) = builds.into_tried();
+                    self.rejections.no_more_builds(input, job, tried, having, depth);
+                }
                 // The set with which this frame was opened led nowhere.
                 if let Some(parent) = stack.last_mut() {
                     self.doomed = self.versions();
@@ -216,13 +225,7 @@ impl<'a, H: History> Search<'a, H> {
     fn builds(&mut self, input: usize, job: JobId) -> Result<Option<Offered>, H::Error> {
         let member = &self.members[input];
         let has_candidate = member.chosen.is_some();
-        let having = if has_candidate {
-            self.constraining(job)
-                .map(|(index, seen)| (self.members[index].input.resource, seen.digest().clone()))
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let having = if has_candidate { self.constraining(job) } else { Having::default() };
         if member.input.wanted.every {
             self.look_up_last_used(input)?;
             let passed = &self.members[input].passed;
@@ -235,7 +238,28 @@ impl<'a, H: History> Search<'a, H> {
                 return Ok(None);
             }
         }
-        Ok(Some(Offered::newest_first(job, having)))
+        if has_candidate {
+            self.having(input, job, having).map(Some)
+        } else {
+            Ok(Some(Offered::newest_first(job, having)))
+        }
+    }
+
+    /// The builds that have what is chosen so far. Fetches those of the input's next jobs along with them, as many
+    /// as have vouched for its version already: the further a version came, the likelier it is to come further.
+    fn having(&mut self, input: usize, job: JobId, having: Having) -> Result<Offered, H::Error> {
+        if let Some(at) = self.ahead.iter().position(|offered| offered.is_of(job, &having)) {
+            return Ok(self.ahead.swap_remove(at));
+        }
+        let member = &self.members[input];
+        let vouched = member.chosen.as_ref().map_or(0, |chosen| chosen.vouched.len());
+        let next = member.passed.iter().filter(|&&next| next > job && !member.vouched_by(next)).take(vouched);
+        let mut offers = vec![Offered::newest_first(job, having)];
+        offers.extend(next.map(|&next| Offered::newest_first(next, self.constraining(next))));
+        Offered::fetch_first(&mut offers, self.history, &self.resources)?;
+        let wanted = offers.swap_remove(0);
+        self.ahead = offers;
+        Ok(wanted)
     }
 
     /// Finds where the job's last use of the input's resource came from. Looked up once for the group, from the
@@ -253,12 +277,13 @@ impl<'a, H: History> Search<'a, H> {
         Ok(())
     }
 
-    /// The members with a candidate that builds of `job` must agree with.
-    fn constraining(&self, job: JobId) -> impl Iterator<Item = (usize, &Seen)> {
-        self.members.iter().enumerate().filter_map(move |(index, member)| {
+    /// The versions chosen so far that builds of `job` must agree with.
+    fn constraining(&self, job: JobId) -> Having {
+        let versions = self.members.iter().enumerate().filter_map(|(index, member)| {
             let chosen = member.chosen.as_ref()?;
-            member.passed.binary_search(&job).is_ok().then_some((index, &chosen.seen))
-        })
+            member.passed.binary_search(&job).is_ok().then(|| (index, chosen.seen.clone()))
+        });
+        Having(versions.collect())
     }
 
     /// Lets a build vouch for every input that it concerns. Whether the frame's requirement is satisfied by it and
@@ -285,11 +310,11 @@ impl<'a, H: History> Search<'a, H> {
                     }
                     Match::Mismatch => {
                         let chosen = member.chosen.as_ref().expect("only a candidate mismatches");
-                        let vouched = chosen.vouched.iter().map(|vouched| vouched.build).collect();
+                        let chosen_from = chosen.vouched[0].build;
                         reject(
                             &mut self.rejections,
                             index,
-                            Reason::Mismatch { chosen: chosen.seen.clone(), vouched },
+                            Reason::Mismatch { chosen: chosen.seen.clone(), chosen_from },
                             at,
                         );
                         return false;

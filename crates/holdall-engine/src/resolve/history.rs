@@ -76,7 +76,7 @@ pub struct BuildPage<'a> {
     /// From where, and which way.
     pub direction: Direction,
     /// Only builds whose outputs hold each of these (reference, section 3.4, "constraints").
-    pub having: &'a [(ResourceId, VersionDigest)],
+    pub having: &'a [(ResourceId, &'a VersionDigest)],
     /// The resources whose outputs are wanted; those of others may be left out.
     pub resources: &'a [ResourceId],
     /// How many builds at most.
@@ -97,8 +97,8 @@ pub struct SucceededBuild {
 pub struct Output {
     /// The resource.
     pub resource: ResourceId,
-    /// The version.
-    pub digest: VersionDigest,
+    /// The version; shared, because the same few are met over and over.
+    pub digest: Arc<VersionDigest>,
     /// Whether it may be chosen today.
     pub state: VersionState,
 }
@@ -148,8 +148,10 @@ pub trait History {
     /// The upstream builds that vouched for the inputs of `build`, by ascending build id.
     fn pipes_into(&mut self, build: BuildId) -> Result<Vec<(JobId, BuildOrder)>, Self::Error>;
 
-    /// A page of the succeeded builds of a job, in the page's direction. Fewer than the limit: there are no more.
-    fn succeeded_builds(&mut self, page: BuildPage<'_>) -> Result<Vec<SucceededBuild>, Self::Error>;
+    /// Pages of the succeeded builds of jobs, in the order asked for; the builds of each in the page's direction.
+    /// Fewer than the limit: there are no more. Several pages are asked for at once where later ones will likely be
+    /// wanted, so that they cost one query.
+    fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, Self::Error>;
 
     /// Whether any build of `job`, whatever its status, had an input of this name with this version.
     fn was_used(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::history::{
@@ -81,7 +82,7 @@ struct Versions {
 struct Builds {
     succeeded: BTreeMap<BuildOrder, Arc<[Output]>>,
     /// The succeeded builds that have a version among their outputs, ascending.
-    having: BTreeMap<ResourceId, BTreeMap<VersionDigest, Vec<BuildOrder>>>,
+    having: BTreeMap<ResourceId, BTreeMap<Arc<VersionDigest>, Vec<SucceededBuild>>>,
     /// The inputs of all builds, by the names that they had.
     used: BTreeMap<ResourceId, BTreeMap<VersionDigest, Names>>,
     highest_used: BTreeMap<ResourceId, Used>,
@@ -105,8 +106,9 @@ impl MemoryHistory {
             history.resources.entry(version.resource).or_default().add(version);
         }
         history.resources.values_mut().for_each(Versions::index);
+        let mut digests = BTreeSet::new();
         for build in builds {
-            history.add(build);
+            history.add(build, &mut digests);
         }
         for job in history.jobs.values_mut() {
             job.index(&history.resources);
@@ -114,7 +116,7 @@ impl MemoryHistory {
         history
     }
 
-    fn add(&mut self, build: PastBuild) {
+    fn add(&mut self, build: PastBuild, digests: &mut BTreeSet<Arc<VersionDigest>>) {
         let order = BuildOrder::new(build.id, build.rerun_of);
         self.orders.insert(build.id, (build.job, order));
         self.pipes.entry(build.id).or_default().extend(&build.passed_builds);
@@ -132,7 +134,12 @@ impl MemoryHistory {
                     Some(versions) => versions.state(&digest),
                     None => VersionState::Gone,
                 };
-                Output { resource, digest, state }
+                let shared = digests.get(&digest).cloned().unwrap_or_else(|| {
+                    let digest = Arc::new(digest);
+                    digests.insert(digest.clone());
+                    digest
+                });
+                Output { resource, digest: shared, state }
             });
             builds.succeeded.insert(order, outputs.collect());
         }
@@ -186,10 +193,11 @@ impl Versions {
 
 impl Builds {
     fn index(&mut self, resources: &BTreeMap<ResourceId, Versions>) {
-        for (order, outputs) in &self.succeeded {
+        for (&order, outputs) in &self.succeeded {
             for output in outputs.iter() {
                 let having = self.having.entry(output.resource).or_default();
-                having.entry(output.digest.clone()).or_default().push(*order);
+                let build = SucceededBuild { order, outputs: outputs.clone() };
+                having.entry(output.digest.clone()).or_default().push(build);
             }
         }
         for (resource, used) in &self.used {
@@ -204,24 +212,57 @@ impl Builds {
         }
     }
 
-    /// The succeeded builds that have each of the versions, ascending.
-    fn having(&self, versions: &[(ResourceId, VersionDigest)]) -> Vec<BuildOrder> {
-        let mut lists = Vec::with_capacity(versions.len());
-        for (resource, digest) in versions {
-            match self.having.get(resource).and_then(|digests| digests.get(digest)) {
-                Some(list) => lists.push(list),
-                None => return Vec::new(),
+    fn page(&self, page: &BuildPage<'_>) -> Vec<SucceededBuild> {
+        let build = |(order, outputs): (&BuildOrder, &Arc<[Output]>)| SucceededBuild {
+            order: *order,
+            outputs: outputs.clone(),
+        };
+        let limit = page.limit;
+        match (page.having, page.direction) {
+            ([], Direction::Descending(None)) => self.succeeded.iter().rev().map(build).take(limit).collect(),
+            ([], Direction::Descending(Some(before))) => {
+                self.succeeded.range(..before).rev().map(build).take(limit).collect()
             }
+            ([], Direction::Ascending(after)) => {
+                let newer = self.succeeded.range((Bound::Excluded(after), Bound::Unbounded));
+                newer.map(build).take(limit).collect()
+            }
+            (having, direction) => self.page_having(having, direction, limit).unwrap_or_default(),
         }
-        lists.sort_by_key(|list| list.len());
-        let Some((shortest, others)) = lists.split_first() else { return self.succeeded.keys().copied().collect() };
-        let in_all = |order: &&BuildOrder| others.iter().all(|list| list.binary_search(order).is_ok());
-        shortest.iter().filter(in_all).copied().collect()
     }
 
-    fn with_outputs(&self, orders: impl Iterator<Item = BuildOrder>, limit: usize) -> Vec<SucceededBuild> {
-        let build = |order| Some(SucceededBuild { order, outputs: self.succeeded.get(&order)?.clone() });
-        orders.take(limit).filter_map(build).collect()
+    /// A page of the succeeded builds that have each of the versions; `None`: there is none.
+    fn page_having(
+        &self,
+        having: &[(ResourceId, &VersionDigest)],
+        direction: Direction,
+        limit: usize,
+    ) -> Option<Vec<SucceededBuild>> {
+        let list = |(resource, digest): &(ResourceId, &VersionDigest)| self.having.get(resource)?.get(*digest);
+        let mut shortest = list(having.first()?)?;
+        for pair in &having[1..] {
+            shortest = [shortest, list(pair)?].into_iter().min_by_key(|list| list.len())?;
+        }
+        let has_all = |build: &&SucceededBuild| {
+            having.len() == 1
+                || having
+                    .iter()
+                    .filter_map(list)
+                    .all(|list| list.binary_search_by_key(&build.order, |build| build.order).is_ok())
+        };
+        Some(match direction {
+            Direction::Descending(before) => {
+                let end = match before {
+                    None => shortest.len(),
+                    Some(before) => shortest.partition_point(|build| build.order < before),
+                };
+                shortest[..end].iter().rev().filter(has_all).take(limit).cloned().collect()
+            }
+            Direction::Ascending(after) => {
+                let start = shortest.partition_point(|build| build.order <= after);
+                shortest[start..].iter().filter(has_all).take(limit).cloned().collect()
+            }
+        })
     }
 }
 
@@ -266,32 +307,9 @@ impl History for MemoryHistory {
         Ok(pipes.filter_map(|from| self.orders.get(from)).copied().collect())
     }
 
-    fn succeeded_builds(&mut self, page: BuildPage<'_>) -> Result<Vec<SucceededBuild>, Infallible> {
-        let Some(builds) = self.jobs.get(&page.job) else { return Ok(Vec::new()) };
-        Ok(if page.having.is_empty() {
-            match page.direction {
-                Direction::Descending(None) => builds.with_outputs(builds.succeeded.keys().rev().copied(), page.limit),
-                Direction::Descending(Some(before)) => {
-                    builds.with_outputs(builds.succeeded.range(..before).rev().map(|(order, _)| *order), page.limit)
-                }
-                Direction::Ascending(after) => {
-                    let newer = builds.succeeded.range(after..).map(|(order, _)| *order);
-                    builds.with_outputs(newer.skip_while(|order| *order == after), page.limit)
-                }
-            }
-        } else {
-            let having = builds.having(page.having);
-            match page.direction {
-                Direction::Descending(before) => {
-                    let end = before.map_or(having.len(), |before| having.partition_point(|order| *order < before));
-                    builds.with_outputs(having[..end].iter().rev().copied(), page.limit)
-                }
-                Direction::Ascending(after) => {
-                    let start = having.partition_point(|order| *order <= after);
-                    builds.with_outputs(having[start..].iter().copied(), page.limit)
-                }
-            }
-        })
+    fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, Infallible> {
+        let page = |page: &BuildPage<'_>| self.jobs.get(&page.job).map_or_else(Vec::new, |builds| builds.page(page));
+        Ok(pages.iter().map(page).collect())
     }
 
     fn was_used(

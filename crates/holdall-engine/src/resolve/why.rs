@@ -54,8 +54,8 @@ pub enum Cause {
         of: String,
         /// That version.
         chosen: Found,
-        /// The builds that vouched for it so far.
-        vouched: Vec<BuildId>,
+        /// The build from which it was chosen.
+        chosen_from: BuildId,
     },
     /// The version that the build has is disabled.
     Disabled {
@@ -226,11 +226,10 @@ impl Why {
                 format!("{input}: every version of its resource is disabled, the newest is {newest}")
             }
             Cause::PinNotFound { pin } => format!("{input}: its resource has no version {pin}, to which it is pinned"),
-            Cause::Mismatch { job, build, found, of: other, chosen, vouched } => format!(
-                "{input}: {} has {found}{}, but {chosen} is already chosen ({})",
+            Cause::Mismatch { job, build, found, of: other, chosen, chosen_from } => format!(
+                "{input}: {} has {found}{}, but {chosen} is already chosen, from build {chosen_from}",
                 at(job, build),
-                of(other),
-                builds(vouched)
+                of(other)
             ),
             Cause::Disabled { job, build, found, of: other } => {
                 format!("{input}: {} has {found}{}, which is disabled", at(job, build), of(other))
@@ -289,12 +288,4 @@ impl fmt::Display for Found {
 fn pairs(set: &[(String, Found)]) -> String {
     let parts: Vec<String> = set.iter().map(|(input, found)| format!("{input} at {found}")).collect();
     parts.join(", ")
-}
-
-fn builds(ids: &[BuildId]) -> String {
-    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    match ids.len() {
-        1 => format!("by build {}", ids[0]),
-        _ => format!("by builds {}", ids.join(", ")),
-    }
 }

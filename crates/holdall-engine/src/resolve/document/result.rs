@@ -121,9 +121,9 @@ impl Serialize for OneWhy<'_> {
         }
         match &why.cause {
             Cause::PinNotFound { pin } => map.serialize_entry("pin", pin)?,
-            Cause::Mismatch { chosen, vouched, .. } => {
+            Cause::Mismatch { chosen, chosen_from, .. } => {
                 map.serialize_entry("chosen", &OneFound(chosen))?;
-                map.serialize_entry("vouched_by", vouched)?;
+                map.serialize_entry("chosen_from", chosen_from)?;
             }
             Cause::PinMismatch { pinned, .. } => map.serialize_entry("pinned", &OneFound(pinned))?,
             Cause::Doomed { set, .. } => map.serialize_entry("set", &Set(set))?,

@@ -1,5 +1,6 @@
 //! The succeeded builds of an upstream job in the order in which a requirement tries them, page by page.
 
+use super::Seen;
 use crate::ids::{JobId, ResourceId};
 use crate::resolve::history::{BuildOrder, BuildPage, Direction, History, SucceededBuild};
 use crate::version::VersionDigest;
@@ -16,16 +17,26 @@ pub(super) struct Offered {
     next: Option<Direction>,
     /// While builds newer than the last used one are offered, that one.
     last_used: Option<BuildOrder>,
-    /// What builds must have; those newer than the last used one need not.
-    having: Vec<(ResourceId, VersionDigest)>,
+    having: Having,
     page: std::vec::IntoIter<SucceededBuild>,
     page_size: usize,
     tried: usize,
 }
 
+/// The versions, by input of the group, that builds must have. Builds newer than the last used one need not.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(super) struct Having(pub(super) Vec<(usize, Seen)>);
+
+impl Having {
+    /// As a history wants them.
+    fn pairs(&self) -> Vec<(ResourceId, &VersionDigest)> {
+        self.0.iter().map(|(_, seen)| (seen.resource(), seen.digest())).collect()
+    }
+}
+
 impl Offered {
     /// All builds that have `having`, the newest first.
-    pub(super) fn newest_first(job: JobId, having: Vec<(ResourceId, VersionDigest)>) -> Offered {
+    pub(super) fn newest_first(job: JobId, having: Having) -> Offered {
         Offered {
             job,
             next: Some(Direction::Descending(None)),
@@ -39,11 +50,7 @@ impl Offered {
 
     /// For `version: every`: the builds newer than the last used one, oldest first and whatever they have; then
     /// the last used one and those older, newest first, that have `having`.
-    pub(super) fn from_last_used(
-        job: JobId,
-        last_used: BuildOrder,
-        having: Vec<(ResourceId, VersionDigest)>,
-    ) -> Offered {
+    pub(super) fn from_last_used(job: JobId, last_used: BuildOrder, having: Having) -> Offered {
         Offered {
             next: Some(Direction::Ascending(last_used.newer_bound())),
             last_used: Some(last_used),
@@ -51,9 +58,34 @@ impl Offered {
         }
     }
 
-    /// How many builds were offered so far.
-    pub(super) fn tried(&self) -> usize {
-        self.tried
+    /// Fetches the first pages of several requirements at once; all of them are [`Offered::newest_first`].
+    pub(super) fn fetch_first<H: History>(
+        offers: &mut [Offered],
+        history: &mut H,
+        resources: &[ResourceId],
+    ) -> Result<(), H::Error> {
+        let direction = Direction::Descending(None);
+        let having: Vec<_> = offers.iter().map(|offered| offered.having.pairs()).collect();
+        let requests: Vec<BuildPage<'_>> = offers
+            .iter()
+            .zip(&having)
+            .map(|(offered, having)| BuildPage { job: offered.job, direction, having, resources, limit: FIRST_PAGE })
+            .collect();
+        let pages = history.succeeded_builds(&requests)?;
+        for (offered, page) in offers.iter_mut().zip(pages) {
+            offered.turn_to(page, direction);
+        }
+        Ok(())
+    }
+
+    /// How many builds were offered so far, and what they had to have.
+    pub(super) fn into_tried(self) -> (usize, Having) {
+        (self.tried, self.having)
+    }
+
+    /// Whether these are the builds of `job` that have `having`, with none taken yet.
+    pub(super) fn is_of(&self, job: JobId, having: &Having) -> bool {
+        self.job == job && self.tried == 0 && self.having == *having
     }
 
     /// The next build, and whether there is a next for `every`: said of each build that is newer than the last used
@@ -85,17 +117,20 @@ impl Offered {
         history: &mut H,
         resources: &[ResourceId],
     ) -> Result<(), H::Error> {
-        let having = if self.last_used.is_some() { &[] } else { &self.having[..] };
-        let limit = self.page_size;
-        let page = history.succeeded_builds(BuildPage { job: self.job, direction, having, resources, limit })?;
-        if let Some(last) = page.last().filter(|_| page.len() >= limit) {
-            self.next = Some(match direction {
-                Direction::Ascending(_) => Direction::Ascending(last.order),
-                Direction::Descending(_) => Direction::Descending(Some(last.order)),
-            });
-        }
-        self.page = page.into_iter();
-        self.page_size = (limit * 2).min(LARGEST_PAGE);
+        let having = if self.last_used.is_some() { Vec::new() } else { self.having.pairs() };
+        let request = BuildPage { job: self.job, direction, having: &having, resources, limit: self.page_size };
+        let page = history.succeeded_builds(&[request])?.pop().unwrap_or_default();
+        self.turn_to(page, direction);
         Ok(())
+    }
+
+    fn turn_to(&mut self, page: Vec<SucceededBuild>, direction: Direction) {
+        let last = page.last().filter(|_| page.len() >= self.page_size);
+        self.next = last.map(|last| match direction {
+            Direction::Ascending(_) => Direction::Ascending(last.order),
+            Direction::Descending(_) => Direction::Descending(Some(last.order)),
+        });
+        self.page = page.into_iter();
+        self.page_size = (self.page_size * 2).min(LARGEST_PAGE);
     }
 }

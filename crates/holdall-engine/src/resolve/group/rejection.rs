@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::offered::Having;
 use super::{Member, Seen};
 use crate::ids::{BuildId, JobId, ResourceId};
 use crate::resolve::history::History;
@@ -11,7 +12,7 @@ use crate::resolve::why::{Cause, Found, Why};
 use crate::version::{Version, VersionDigest};
 
 /// From this many on, repetitions are removed: a search may meet the same obstacle over and over.
-const DEDUPLICATE_FROM: usize = 4096;
+const DEDUPLICATE_FROM: usize = 1 << 16;
 
 /// What was ruled out so far, in the order of the search.
 pub(super) struct Rejections {
@@ -43,7 +44,7 @@ enum Obstacle {
 /// Why an output of a build was not taken.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
-    Mismatch { chosen: Seen, vouched: Vec<BuildId> },
+    Mismatch { chosen: Seen, chosen_from: BuildId },
     Disabled,
     PinMismatch,
     Gone,
@@ -90,15 +91,8 @@ impl Rejections {
     }
 
     /// A requirement ran out of builds.
-    pub(super) fn no_more_builds(
-        &mut self,
-        input: usize,
-        job: JobId,
-        tried: usize,
-        having: Vec<(usize, Seen)>,
-        depth: usize,
-    ) {
-        self.push(input, job, Obstacle::NoMoreBuilds { tried, having }, depth);
+    pub(super) fn no_more_builds(&mut self, input: usize, job: JobId, tried: usize, having: Having, depth: usize) {
+        self.push(input, job, Obstacle::NoMoreBuilds { tried, having: having.0 }, depth);
     }
 
     fn push(&mut self, input: usize, job: JobId, why: Obstacle, depth: usize) {
@@ -142,13 +136,13 @@ impl Rejections {
                 Obstacle::Output { build, of, found: seen, reason } => {
                     let (build, found_there, name_of) = (*build, found(*of, seen), name(*of));
                     match reason {
-                        Reason::Mismatch { chosen, vouched } => Cause::Mismatch {
+                        Reason::Mismatch { chosen, chosen_from } => Cause::Mismatch {
                             job,
                             build,
                             found: found_there,
                             of: name_of,
                             chosen: found(*of, chosen),
-                            vouched: vouched.clone(),
+                            chosen_from: *chosen_from,
                         },
                         Reason::Disabled => Cause::Disabled { job, build, found: found_there, of: name_of },
                         Reason::PinMismatch => Cause::PinMismatch {
