@@ -6,6 +6,7 @@
 mod completion;
 mod help;
 pub mod internal;
+mod resolve;
 mod worker;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ pub struct Cli {
 pub enum Command {
     Completion(completion::CompletionArgs),
     Help(help::HelpArgs),
+    Resolve(resolve::ResolveArgs),
     Worker(worker::WorkerArgs),
     #[command(flatten)]
     DemoTool(demo::Tool),
@@ -42,6 +44,7 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Completion(args) => completion::run(ctx, args),
         Command::Help(args) => help::run(ctx, args),
+        Command::Resolve(args) => resolve::run(ctx, args),
         Command::Worker(args) => worker::run(ctx, args),
         Command::DemoTool(tool) => demo::run_tool(tool),
     }
