@@ -7,6 +7,7 @@
 //! - [`session`]: talks to the server; one thread asks for orders, one reports
 
 pub mod output;
+mod process;
 pub mod resource;
 pub mod runtime;
 pub mod session;

@@ -45,6 +45,8 @@ use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+mod sink;
+mod start;
 mod supervise;
 
 /// How long what a process leaves behind may go on writing output after it has ended by itself.

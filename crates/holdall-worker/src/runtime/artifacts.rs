@@ -38,18 +38,35 @@ impl Artifacts {
     /// Makes the folder `from` the artifact `name`, by moving it. Done twice by the same attempt it changes nothing,
     /// also when the first time broke off in the middle.
     pub fn put(&self, name: &str, attempt: &str, from: &Path) -> io::Result<()> {
-        let (volumes, links) = (self.dir.join("volumes"), self.dir.join("artifacts"));
+        let volumes = self.dir.join("volumes");
         fs::create_dir_all(&volumes)?;
-        fs::create_dir_all(&links)?;
         // A name may be as long as a file's, so the volume's is not made of it.
         let volume = super::digest(&[attempt, name]);
         let place = volumes.join(&volume);
         if !place.is_dir() {
             fs::rename(from, &place)?;
         }
-        let link = volumes.join(format!("{volume}.link"));
+        self.link_to(name, &volume, &Path::new("../volumes").join(&volume))
+    }
+
+    /// Makes the folder `target`, which others use too, the artifact `name`.
+    pub fn link(&self, name: &str, attempt: &str, target: &Path) -> io::Result<()> {
+        self.link_to(name, &super::digest(&[attempt, name]), target)
+    }
+
+    /// Where the artifacts are.
+    pub fn targets(&self) -> io::Result<Vec<PathBuf>> {
+        let links = self.dir.join("artifacts");
+        Ok(tree::names(&links)?.iter().filter_map(|name| fs::read_link(links.join(name)).ok()).collect())
+    }
+
+    fn link_to(&self, name: &str, unique: &str, target: &Path) -> io::Result<()> {
+        let (volumes, links) = (self.dir.join("volumes"), self.dir.join("artifacts"));
+        fs::create_dir_all(&volumes)?;
+        fs::create_dir_all(&links)?;
+        let link = volumes.join(format!("{unique}.link"));
         let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(Path::new("../volumes").join(&volume), &link)?;
+        std::os::unix::fs::symlink(target, &link)?;
         fs::rename(&link, links.join(name))
     }
 

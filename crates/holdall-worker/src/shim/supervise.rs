@@ -1,31 +1,35 @@
-//! The shim's loop: one thread, one `poll`.
+//! The shim's loop: one thread, one `poll`, buffers of fixed size. A step that prints faster than the disk takes it
+//! waits in its own `write`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use holdall_protocol::worker::Stream;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgid, getpid, setsid};
 
+use super::sink::{self, Sink};
+use super::start::{Started, start, take_signals};
 use super::{
     ChildRecord, End, ExitRecord, LINGER, MAX_RESULT, Spec, now_micros, read_json, seconds, stop_signal, write_json,
 };
-use crate::output::{MAX_RECORD, Writer};
+use crate::output::MAX_RECORD;
+use crate::process::{self, Stat};
 
-/// Runs the step in `dir` and writes `exit.json`.
+/// More than a pipe holds; so much is read at the most when everything that could write has ended.
+const MAX_LEFT_IN_PIPE: usize = 2 * 1024 * 1024;
+
+/// Runs the step in `dir` and writes `exit.json`. No error comes back while the step's process is there: whatever
+/// cannot be written, it is watched to its end.
 pub fn run(dir: &Path) -> io::Result<()> {
     // The worker's session and terminal are not the step's. Fails where the shim leads a group already: fine.
     let _ = setsid();
@@ -34,116 +38,47 @@ pub fn run(dir: &Path) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let control =
         OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(dir.join("control"))?;
-    let writer = Writer::open(&dir.join("output"))?;
-
+    let sink = Sink::open(dir)?;
+    if dir.join("stop").exists() {
+        return record_end(dir, End::Stopped { killed: false });
+    }
     // From here on the step may have run: a second shim, or a worker that finds no end, must know.
     OpenOptions::new().write(true).create_new(true).open(dir.join("began"))?;
     let end = match start(&spec) {
-        Ok((pid, pipes)) => {
-            record_child(dir, pid)?;
-            Supervisor {
-                dir,
-                spec: &spec,
-                pid,
-                pipes,
-                writer,
-                control,
-                wakes,
-                stopping: None,
-                ended: None,
-                result: None,
-            }
-            .run()?
-        }
         Err(message) => End::CouldNotStart { message },
+        Ok(Started { pid, pipes }) => {
+            if let Err(error) = record_child(dir, pid) {
+                let _ = writeln!(io::stderr(), "holdall shim: cannot note which process it is: {error}");
+            }
+            let (stopping, ended, result) = (None, None, Vec::new());
+            Supervisor { dir, spec: &spec, pid, pipes, sink, control, wakes, stopping, ended, result }.run()
+        }
     };
-    write_json(&dir.join("exit.json"), &ExitRecord { at: now_micros(), end }, true)
+    record_end(dir, end)
 }
 
-/// Catches every signal that could end the shim (it takes orders from its FIFO only) and those that the worker may
-/// have been started with as ignored: what is caught is back at its default in the step's process, what is ignored
-/// would stay ignored. Gives a stream that becomes readable when a child ends.
-fn take_signals() -> io::Result<UnixStream> {
-    use signal_hook::consts::{
-        SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
-    };
-    let unused = Arc::new(AtomicBool::new(false));
-    for signal in [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2] {
-        signal_hook::flag::register(signal, Arc::clone(&unused))?;
-    }
-    let (read, write) = UnixStream::pair()?;
-    read.set_nonblocking(true)?;
-    write.set_nonblocking(true)?;
-    signal_hook::low_level::pipe::register(SIGCHLD, write)?;
-    SigSet::empty().thread_set_mask()?;
-    Ok(read)
+/// Writes down how it ended. While the disk is full, the step has not ended: only its record says that it has.
+fn record_end(dir: &Path, end: End) -> io::Result<()> {
+    let record = ExitRecord { at: now_micros(), end };
+    insist(|| write_json(&dir.join("exit.json"), &record, true))
 }
 
-/// One stream of the step's process; `None` when it has been read to its end.
-type Pipe = Option<File>;
-
-/// Starts the step's process in a group of its own. The error is a sentence for people.
-fn start(spec: &Spec) -> Result<(Pid, [Pipe; 2]), String> {
-    let (program, arguments) = spec.argv.split_first().ok_or("there is no program to run")?;
-    let found = find_program(program, spec)?;
-    let stdin = match &spec.stdin {
-        Some(path) => Stdio::from(File::open(path).map_err(|e| format!("cannot open {}: {e}", path.display()))?),
-        None => Stdio::null(),
-    };
-    let mut child = Command::new(&found)
-        .arg0(program)
-        .args(arguments)
-        .env_clear()
-        .envs(&spec.env)
-        .current_dir(&spec.cwd)
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|e| format!("cannot start {program}: {e}"))?;
-    let stdout = child.stdout.take().map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
-    let stderr = child.stderr.take().map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
-    for pipe in [&stdout, &stderr].into_iter().flatten() {
-        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| format!("cannot read without blocking: {e}"))?;
+/// Does it again and again as long as the disk is full.
+fn insist(mut what: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match what() {
+            Err(e) if sink::is_full(&e) => std::thread::sleep(sink::RETRY),
+            result => return result,
+        }
     }
-    Ok((Pid::from_raw(child.id() as i32), [stdout, stderr]))
-}
-
-/// Where the program is. Looked up here and not by `exec`, so that what is missing can be said well.
-fn find_program(program: &str, spec: &Spec) -> Result<PathBuf, String> {
-    if !spec.cwd.is_dir() {
-        return Err(format!(
-            "the directory {} does not exist; give `run.dir` one that the task's inputs or outputs make",
-            spec.cwd.display()
-        ));
-    }
-    if program.contains('/') {
-        let path = spec.cwd.join(program);
-        return match path.metadata() {
-            Ok(found) if found.is_dir() => Err(format!("{program} is a directory, not a program")),
-            Ok(_) => Ok(path),
-            Err(e) => Err(format!("{program} cannot be run from {}: {e}", spec.cwd.display())),
-        };
-    }
-    let path = spec.env.get("PATH").map(String::as_str).unwrap_or_default();
-    let is_program = |file: &PathBuf| {
-        use std::os::unix::fs::PermissionsExt;
-        file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    path.split(':')
-        .filter(|folder| !folder.is_empty())
-        .map(|folder| spec.cwd.join(folder).join(program))
-        .find(is_program)
-        .ok_or_else(|| format!("{program} is not on the worker's PATH ({path}); install it there, or start the worker with a `--path` that has it"))
 }
 
 /// Leaves a note of which process it is, for a worker that finds the shim gone.
 fn record_child(dir: &Path, pid: Pid) -> io::Result<()> {
     let record = ChildRecord {
         pid: pid.as_raw(),
-        start_ticks: stat_fields(pid).and_then(|stat| stat.start_ticks()).unwrap_or_default(),
-        boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        start_ticks: Stat::of(pid).and_then(|stat| stat.start_ticks()).unwrap_or_default(),
+        boot: process::boot(),
         at: now_micros(),
     };
     write_json(&dir.join("child.json"), &record, false)
@@ -162,73 +97,104 @@ struct Ended {
     status: WaitStatus,
     /// Until when what it left behind may go on.
     linger_until: Instant,
+    /// Whether that is over.
+    killed: bool,
 }
 
 struct Supervisor<'a> {
     dir: &'a Path,
     spec: &'a Spec,
     pid: Pid,
-    /// Standard output and standard error.
-    pipes: [Pipe; 2],
-    writer: Writer,
+    /// Standard output and standard error; `None` when read to the end.
+    pipes: [Option<File>; 2],
+    sink: Sink,
     control: File,
     wakes: UnixStream,
     stopping: Option<Stopping>,
     ended: Option<Ended>,
-    /// Where a resource's standard output goes, once there is some, and how much there is.
-    result: Option<(File, usize)>,
+    /// A resource's standard output.
+    result: Vec<u8>,
 }
 
 impl Supervisor<'_> {
-    fn run(mut self) -> io::Result<End> {
-        let started = Instant::now();
-        let time_limit = self.spec.timeout_seconds.map(|limit| started + seconds(limit));
+    fn run(mut self) -> End {
+        let time_limit = self.spec.timeout_seconds.map(|limit| Instant::now() + seconds(limit));
         self.look_at_stop();
-        loop {
-            let nothing_left = self.reap()?;
-            if nothing_left {
-                break;
-            }
+        while self.reap() {
             let now = Instant::now();
             if self.ended.is_none() && self.stopping.is_none() && time_limit.is_some_and(|limit| limit <= now) {
                 self.begin_stop(true);
             }
-            self.kill_what_is_due(now)?;
-            self.wait(time_limit)?;
+            self.kill_what_is_due(now);
+            self.wait(time_limit);
         }
-        // Everything that could write has ended, so what is in the pipes is all there will be.
+        // Everything that could write has ended, so what is in the pipes is all there will be. Not more than a pipe
+        // holds is read: a process outside that was handed the pipe could go on feeding it.
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.read_what_is_there(stream)?;
+            let mut read = 0;
+            while read < MAX_LEFT_IN_PIPE {
+                match self.read_once(stream) {
+                    0 => break,
+                    n => read += n,
+                }
+            }
         }
-        self.writer.sync()?;
-        if let Some((file, _)) = &self.result {
-            file.sync_data()?;
+        let end = self.end();
+        if self.spec.capture_stdout && matches!(end, End::Exited { status: 0 }) {
+            let written = insist(|| {
+                let mut file = File::create(self.dir.join("result"))?;
+                file.write_all(&self.result)?;
+                file.sync_data()
+            });
+            if let Err(error) = written {
+                let _ = writeln!(io::stderr(), "holdall shim: cannot write the result: {error}");
+            }
         }
-        Ok(self.end())
+        if let Err(error) = self.sink.finish() {
+            let _ = writeln!(io::stderr(), "holdall shim: cannot write the output: {error}");
+        }
+        end
+    }
+
+    /// Reaps what has ended. Returns whether anything of the step is left.
+    fn reap(&mut self) -> bool {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => return true,
+                Ok(status) if status.pid() == Some(self.pid) => {
+                    self.ended = Some(Ended { status, linger_until: Instant::now() + LINGER, killed: false });
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                // There are no children any more.
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Sleeps until something happens or is due, and reads what there is to read.
-    fn wait(&mut self, time_limit: Option<Instant>) -> io::Result<()> {
-        let due = match (&self.stopping, &self.ended) {
+    fn wait(&mut self, time_limit: Option<Instant>) {
+        let mut due = match (&self.stopping, &self.ended) {
             (Some(stopping), _) => (!stopping.killed).then_some(stopping.kill_at),
-            (None, Some(ended)) => Some(ended.linger_until),
+            (None, Some(ended)) => (!ended.killed).then_some(ended.linger_until),
             (None, None) => time_limit,
         };
-        let [stdout, stderr] = &self.pipes;
+        self.sink.retry();
+        let stalled = self.sink.is_stalled();
+        if stalled {
+            let again = Instant::now() + sink::RETRY;
+            due = Some(due.map_or(again, |due| due.min(again)));
+        }
         let mut fds = vec![
             PollFd::new(self.wakes.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
         ];
-        for pipe in [stdout, stderr].into_iter().flatten() {
-            fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
-        }
-        match poll(&mut fds, poll_timeout(due)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
+        let listened = [0, 1].map(|slot| !stalled && self.pipes[slot].is_some());
+        fds.extend(self.pipes.iter().flatten().filter(|_| !stalled).map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
+        // Interrupted or not: everything that is read below is read without blocking.
+        let _ = poll(&mut fds, poll_timeout(due));
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect::<Vec<_>>().into_iter();
         let (woken, ordered) = (ready.next() == Some(true), ready.next() == Some(true));
-        let readable = [stdout, stderr].map(|pipe| pipe.is_some() && ready.next() == Some(true));
+        let readable = listened.map(|listened| listened && ready.next() == Some(true));
         if woken {
             drain(&mut self.wakes);
         }
@@ -238,23 +204,7 @@ impl Supervisor<'_> {
         }
         for (stream, readable) in [Stream::Stdout, Stream::Stderr].into_iter().zip(readable) {
             if readable {
-                self.read_once(stream)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reaps what has ended. Returns whether the step's process and everything that came from it is gone.
-    fn reap(&mut self) -> io::Result<bool> {
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => return Ok(false),
-                Ok(status) if status.pid() == Some(self.pid) => {
-                    self.ended = Some(Ended { status, linger_until: Instant::now() + LINGER });
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(Errno::ECHILD) => return Ok(true),
-                Err(e) => return Err(e.into()),
+                self.read_once(stream);
             }
         }
     }
@@ -276,84 +226,67 @@ impl Supervisor<'_> {
 
     /// Kills what has outstayed its grace or, after the process ended by itself, its linger; and then everything
     /// that comes to light because of it.
-    fn kill_what_is_due(&mut self, now: Instant) -> io::Result<()> {
+    fn kill_what_is_due(&mut self, now: Instant) {
         let nobody_writes = self.pipes.iter().all(Option::is_none);
-        let due = match (&mut self.stopping, &self.ended) {
-            (Some(stopping), _) if stopping.killed => true,
+        let due = match (&mut self.stopping, &mut self.ended) {
             (Some(stopping), _) => {
-                stopping.killed = stopping.kill_at <= now;
+                stopping.killed |= stopping.kill_at <= now;
                 stopping.killed
             }
-            (None, Some(ended)) => nobody_writes || ended.linger_until <= now,
+            (None, Some(ended)) => {
+                ended.killed |= nobody_writes || ended.linger_until <= now;
+                ended.killed
+            }
             (None, None) => false,
         };
         if !due {
-            return Ok(());
+            return;
         }
         if self.ended.is_none() {
             let _ = kill(group(self.pid), Signal::SIGKILL);
         }
         // Children that are not reaped keep their process ids, so these cannot hit anyone else. What they leave
         // behind becomes the shim's child in turn, which wakes it.
-        for child in children()? {
+        for child in children() {
             if getpgid(Some(child)) == Ok(self.pid) {
                 let _ = kill(group(self.pid), Signal::SIGKILL);
             }
             let _ = kill(child, Signal::SIGKILL);
         }
-        Ok(())
     }
 
-    /// Reads one buffer of a stream.
-    fn read_once(&mut self, stream: Stream) -> io::Result<usize> {
-        let mut buffer = [0; MAX_RECORD];
+    /// Reads one buffer of a stream; gives how much that was.
+    fn read_once(&mut self, stream: Stream) -> usize {
         let slot = match stream {
             Stream::Stdout => 0,
             Stream::Stderr => 1,
         };
-        let Some(pipe) = &mut self.pipes[slot] else { return Ok(0) };
-        let read = match pipe.read(&mut buffer) {
+        let Some(pipe) = &mut self.pipes[slot] else { return 0 };
+        let mut buffer = [0; MAX_RECORD];
+        match pipe.read(&mut buffer) {
             Ok(0) => {
                 self.pipes[slot] = None;
                 0
             }
-            Ok(read) => read,
+            Ok(read) => {
+                self.keep(stream, &buffer[..read]);
+                read
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
-            Err(e) => return Err(e),
-        };
-        if read > 0 {
-            self.keep(stream, &buffer[..read])?;
-        }
-        Ok(read)
-    }
-
-    /// Reads what a pipe holds; not more than a pipe can hold, so that nobody outside can go on feeding it.
-    fn read_what_is_there(&mut self, stream: Stream) -> io::Result<()> {
-        const MOST: usize = 1024 * 1024;
-        let mut read = 0;
-        while read < MOST {
-            match self.read_once(stream)? {
-                0 => break,
-                n => read += n,
+            Err(_) => {
+                self.pipes[slot] = None;
+                0
             }
         }
-        Ok(())
     }
 
-    /// Writes down what was read.
-    fn keep(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    fn keep(&mut self, stream: Stream, bytes: &[u8]) {
         if stream == Stream::Stdout && self.spec.capture_stdout {
-            if self.result.is_none() {
-                self.result = Some((File::create(self.dir.join("result"))?, 0));
-            }
-            if let Some((file, length)) = &mut self.result {
-                let kept = bytes.len().min((MAX_RESULT + 1).saturating_sub(*length));
-                file.write_all(&bytes[..kept])?;
-                *length += kept;
-            }
-            return Ok(());
+            let room = (MAX_RESULT + 1).saturating_sub(self.result.len());
+            self.result.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        } else {
+            self.sink.keep(stream, bytes);
         }
-        self.writer.append(now_micros(), stream, bytes).map_err(|e| e.source)
     }
 
     fn end(&self) -> End {
@@ -388,41 +321,9 @@ fn drain(file: &mut impl Read) {
     while file.read(&mut buffer).is_ok_and(|n| n > 0) {}
 }
 
-/// What `/proc/PID/stat` says after the command's name.
-struct Stat(String);
-
-impl Stat {
-    fn field(&self, number: usize) -> Option<&str> {
-        // Fields count from 1, and the first two were cut off.
-        self.0.split_ascii_whitespace().nth(number - 3)
-    }
-
-    fn parent(&self) -> Option<i32> {
-        self.field(4)?.parse().ok()
-    }
-
-    fn start_ticks(&self) -> Option<u64> {
-        self.field(22)?.parse().ok()
-    }
-}
-
-fn stat_fields(pid: Pid) -> Option<Stat> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    Some(Stat(text.rsplit_once(')')?.1.to_owned()))
-}
-
 /// The shim's children, by a walk over all processes: only needed where a step leaves some behind.
-fn children() -> io::Result<Vec<Pid>> {
+fn children() -> Vec<Pid> {
     let own = getpid().as_raw();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw) else {
-            continue;
-        };
-        if stat_fields(pid).and_then(|stat| stat.parent()) == Some(own) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
+    let all = process::all().unwrap_or_default();
+    all.into_iter().filter(|(_, stat)| stat.parent() == Some(own)).map(|(pid, _)| pid).collect()
 }
