@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use holdall_engine::pipeline::TaskConfig;
 use holdall_protocol::worker::{Assignment, PutArtifacts, StepSpec, Stream};
 use serde_json::{Value, json};
 
 use super::artifacts::Artifacts;
 use super::collect::Collect;
-use super::task::{self, TaskConfig};
-use super::{CACHE_DIR, Runtime, bad_artifact, disk, tree};
+use super::{CACHE_DIR, Runtime, bad_artifact, disk, task, tree};
 use crate::output::Writer;
 use crate::shim::{Spec, now_micros, write_json};
 
@@ -104,21 +104,23 @@ impl Runtime {
         };
         let artifacts = self.artifacts(assignment.build);
         let config = match (config, file) {
-            (Some(config), _) => task::parse(config, "the step's config")?,
-            (None, Some(file)) => task::parse_with_vars(&artifacts.read_config(file)?, file, vars)?,
+            (Some(config), _) => task::parse(config)?,
+            (None, Some(file)) => task::parse_file(&artifacts.read_config(file)?, file, vars)?,
             (None, None) => return Err("the task has neither `config` nor `file`; give it one of them".to_owned()),
         };
         if config.platform != "linux" {
             return Err(format!("the task is for platform '{}', and this worker is 'linux'", config.platform));
         }
         let mut log = String::new();
-        if (config.has_image || image.is_some()) && self.note_image(assignment.build) {
+        if (config.image_resource.is_some() || config.rootfs_uri.is_some() || image.is_some())
+            && self.note_image(assignment.build)
+        {
             log.push_str(
                 "holdall: images are not used by the process runtime: the tasks of this build run with the programs \
                  of the worker's machine\n",
             );
         }
-        if let Some(user) = &config.user {
+        if let Some(user) = &config.run.user {
             log.push_str(&format!("holdall: `run.user: {user}` is not used by the process runtime\n"));
         }
         spec.env = config.params.clone();
@@ -133,8 +135,11 @@ impl Runtime {
         let collect = place(&config, &artifacts, &work, input_mapping, output_mapping, cache_key.as_deref())?;
         write_json(&folder.join("collect.json"), &collect, false).map_err(disk)?;
         self.bring_caches(&work, &collect).map_err(disk)?;
-        spec.cwd = work.join(tree::inner_path(&config.dir)?);
-        spec.argv = config.argv;
+        spec.cwd = work.join(tree::inner_path(config.run.dir.as_deref().unwrap_or_default())?);
+        if config.run.path.is_empty() {
+            return Err("the task has no `run.path`; images, which may name a program, are not used here".to_owned());
+        }
+        spec.argv = std::iter::once(config.run.path).chain(config.run.args).collect();
         Ok(log)
     }
 }
@@ -153,7 +158,7 @@ fn place(
     for input in &config.inputs {
         let artifact = input_mapping.get(&input.name).unwrap_or(&input.name);
         match artifacts.get(artifact) {
-            Some(from) => inputs.push((from, tree::inner_path(&input.path)?)),
+            Some(from) => inputs.push((from, tree::inner_path(input.path.as_ref().unwrap_or(&input.name))?)),
             None if input.optional => {}
             None => missing.push(artifact.as_str()),
         }
@@ -174,12 +179,12 @@ fn place(
         if !tree::is_file_name(artifact) {
             return Err(bad_artifact(artifact));
         }
-        let path = tree::inner_path(&output.path)?;
+        let path = tree::inner_path(output.path.as_ref().unwrap_or(&output.name))?;
         tree::make_dirs(work, &path).map_err(|e| format!("the output `{}` cannot be made: {e}", path.display()))?;
         collect.outputs.push((artifact.clone(), path));
     }
     for cache in &config.caches {
-        let path = tree::inner_path(cache)?;
+        let path = tree::inner_path(&cache.path)?;
         tree::make_dirs(work, &path).map_err(|e| format!("the cache `{}` cannot be made: {e}", path.display()))?;
         if let (Some(key), false) = (cache_key, path.as_os_str().is_empty()) {
             let name = super::digest(&[key, &path.to_string_lossy()]);

@@ -1,126 +1,59 @@
-//! What a task's configuration says, as far as a process needs it (reference, section 1.10).
+//! Reading a task's configuration (reference, section 1.10).
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+use holdall_config::diagnostic::Diagnostic;
+use holdall_config::vars::{Mode, Vars, interpolate};
+use holdall_config::yaml::{self, DuplicateKeys};
+use holdall_engine::pipeline::TaskConfig;
 use serde_json::Value;
 
-/// A task's configuration.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TaskConfig {
-    /// Where it can run.
-    pub platform: String,
-    /// Whether it names an image, which this runtime does not use.
-    pub has_image: bool,
-    /// The environment.
-    pub params: BTreeMap<String, String>,
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Where it runs, below the step's directory.
-    pub dir: String,
-    /// As whom; not used by this runtime.
-    pub user: Option<String>,
-    /// Artifacts that it sees.
-    pub inputs: Vec<Input>,
-    /// Artifacts that it makes.
-    pub outputs: Vec<Output>,
-    /// Folders that are kept for the next build.
-    pub caches: Vec<String>,
+/// Reads the configuration of a step, in which the server has put the vars. The error does not show the text: there
+/// may be secrets in it.
+pub fn parse(text: &str) -> Result<TaskConfig, String> {
+    holdall_config::task::parse(text).into_result().map_err(|found| invalid(&found, |problem| problem.message.clone()))
 }
 
-/// An artifact that a task sees.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Input {
-    /// Its name.
-    pub name: String,
-    /// Where.
-    pub path: String,
-    /// Whether the task runs without it too.
-    pub optional: bool,
+/// Reads a file of an artifact, called `file` in messages, with the step's `vars` (an object) in place. Every var
+/// has to have a value. The error shows the lines of the file that are wrong.
+pub fn parse_file(text: &str, file: &str, vars: &Value) -> Result<TaskConfig, String> {
+    let shown = |found: Vec<Diagnostic>| invalid(&found, |problem| problem.render(file, text).trim_end().to_owned());
+    let mut values = Vars::new();
+    for (name, value) in vars.as_object().into_iter().flatten() {
+        values.set(name, value.clone()).map_err(|message| format!("invalid task configuration:\n{message}"))?;
+    }
+    let node = yaml::parse_with(text, DuplicateKeys::LastWins).into_result().map_err(shown)?;
+    let node = interpolate(&node, &mut |reference| values.get(reference), Mode::Strict).into_result().map_err(shown)?;
+    holdall_config::task::parse_node(&node).into_result().map_err(shown)
 }
 
-/// An artifact that a task makes.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Output {
-    /// Its name.
-    pub name: String,
-    /// Where.
-    pub path: String,
+fn invalid(found: &[Diagnostic], say: impl Fn(&Diagnostic) -> String) -> String {
+    let said: Vec<String> = found.iter().filter(|problem| problem.is_error()).map(say).collect();
+    format!("invalid task configuration:\n{}", said.join("\n"))
 }
 
-/// Reads the configuration of a step.
-pub fn parse(text: &str, _file: &str) -> Result<TaskConfig, String> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-        path: Option<String>,
-        #[serde(default)]
-        optional: bool,
-    }
-    #[derive(Deserialize)]
-    struct Cache {
-        path: String,
-    }
-    #[derive(Deserialize, Default)]
-    struct Run {
-        #[serde(default)]
-        path: String,
-        #[serde(default)]
-        args: Vec<String>,
-        #[serde(default)]
-        dir: String,
-        user: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Raw {
-        platform: String,
-        image_resource: Option<Value>,
-        #[serde(default)]
-        params: BTreeMap<String, Value>,
-        run: Run,
-        #[serde(default)]
-        inputs: Vec<Named>,
-        #[serde(default)]
-        outputs: Vec<Named>,
-        #[serde(default)]
-        caches: Vec<Cache>,
-    }
-    let raw: Raw = serde_json::from_str(text).map_err(|e| format!("invalid task configuration:\n{e}"))?;
-    Ok(TaskConfig {
-        platform: raw.platform,
-        has_image: raw.image_resource.is_some(),
-        params: raw
-            .params
-            .into_iter()
-            .map(|(k, v)| {
-                (
-                    k,
-                    match v {
-                        Value::Null => String::new(),
-                        Value::String(t) => t,
-                        o => o.to_string(),
-                    },
-                )
-            })
-            .collect(),
-        argv: std::iter::once(raw.run.path).chain(raw.run.args).collect(),
-        dir: raw.run.dir,
-        user: raw.run.user,
-        inputs: raw
-            .inputs
-            .into_iter()
-            .map(|i| Input { path: i.path.unwrap_or_else(|| i.name.clone()), name: i.name, optional: i.optional })
-            .collect(),
-        outputs: raw
-            .outputs
-            .into_iter()
-            .map(|i| Output { path: i.path.unwrap_or_else(|| i.name.clone()), name: i.name })
-            .collect(),
-        caches: raw.caches.into_iter().map(|c| c.path).collect(),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// Reads a file of an artifact, with the step's `vars` in place.
-pub fn parse_with_vars(text: &str, file: &str, _vars: &Value) -> Result<TaskConfig, String> {
-    parse(text, file)
+    use super::*;
+
+    #[test]
+    fn a_file_gets_its_vars_and_every_mistake_is_shown_in_its_line() {
+        let text = "platform: linux\nparams: {COUNT: ((n)), WHO: \"((who.name))\"}\nrun: {path: make}\n";
+        let config = parse_file(text, "code/task.yml", &json!({"n": 3, "who": {"name": "ann"}})).unwrap();
+        assert_eq!((config.params["COUNT"].as_str(), config.params["WHO"].as_str()), ("3", "ann"));
+
+        let error = parse_file(text, "code/task.yml", &json!({"n": 3})).unwrap_err();
+        assert!(error.starts_with("invalid task configuration:\ncode/task.yml:2:"), "{error}");
+        assert!(error.contains("who"), "{error}");
+        let error = parse_file("run: [", "code/task.yml", &json!({})).unwrap_err();
+        assert!(error.contains("code/task.yml:1:"), "{error}");
+    }
+
+    #[test]
+    fn mistakes_in_a_config_with_vars_in_it_do_not_show_it() {
+        let error = parse(r#"{"params": {"TOKEN": "s3cret"}, "run": {"path": "x"}, "inputs": [{}]}"#).unwrap_err();
+        assert!(error.contains("missing 'platform'"), "{error}");
+        assert!(error.contains("input in position 0 is missing a name"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
 }
