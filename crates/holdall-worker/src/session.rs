@@ -4,14 +4,13 @@
 //! nothing but wait most of the time; and a fixed number for checks ([`check`]). When the process ends, the shims
 //! of the attempts go on, and the next worker on the same folder takes the attempts up again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use holdall_protocol::worker::{Assignment, Ending, HeldAttempt, Hello, Orders, Poll, StopOrder, Welcome};
+use holdall_protocol::worker::{Assignment, HeldAttempt, Hello, Orders, Poll, StopOrder, Welcome};
 
 use crate::runtime::{self, OpenError, Runtime};
 
@@ -101,15 +100,16 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
-/// A worker that runs in threads of this process.
+/// A worker that runs in threads of this process. Dropping it changes nothing: it runs until it is stopped.
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
-    session: Mutex<Option<JoinHandle<Result<(), Error>>>>,
 }
 
 impl Worker {
     /// Takes the work folder and starts the session; connecting goes on in the background for as long as it takes.
+    /// One process cannot start a second worker on the same folder, also not after the first was stopped: the steps
+    /// that run are still the first one's.
     pub fn start(config: WorkerConfig) -> Result<Worker, Error> {
         let runtime = Runtime::open(&config.work_dir, &config.executable, &config.path)?;
         let client = Client::new(&config.server, &config.token);
@@ -122,39 +122,71 @@ impl Worker {
             session_id,
             reporter,
             checks,
-            stopping: AtomicBool::new(false),
+            end: End::default(),
             attempts: Mutex::default(),
             config,
         });
-        let session = {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new().name("worker".to_owned()).spawn(move || shared.run())?
-        };
-        Ok(Worker { shared, session: Mutex::new(Some(session)) })
+        let session = Arc::clone(&shared);
+        thread::Builder::new().name("worker".to_owned()).spawn(move || {
+            let result = session.run();
+            session.end(result);
+        })?;
+        Ok(Worker { shared })
     }
 
-    /// Lets go of the server; steps go on under their shims. Returns at once; [`Worker::wait`] waits for it.
+    /// Lets go of the server; steps go on under their shims. Returns at once.
     pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.reporter.stop();
+        self.shared.end(Ok(()));
     }
 
-    /// Waits until the session has ended, and says why if it was not [`Worker::stop`]. Only the first call waits.
+    /// Waits until the session has ended, and says why if it was not [`Worker::stop`]. Only one caller is told.
     pub fn wait(&self) -> Result<(), Error> {
-        let Some(session) = self.session.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-        session.join().unwrap_or_else(|_| Err(Error::Io(std::io::Error::other("the worker's thread panicked"))))
+        self.shared.end.wait()
+    }
+}
+
+/// Whether the session has ended, and how: what ends it first counts.
+#[derive(Debug, Default)]
+struct End {
+    /// The inner one is taken by who waits.
+    result: Mutex<Option<Option<Result<(), Error>>>>,
+    changed: Condvar,
+}
+
+impl End {
+    fn set(&self, result: Result<(), Error>) {
+        let mut end = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        end.get_or_insert(Some(result));
+        self.changed.notify_all();
+    }
+
+    fn is_set(&self) -> bool {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn wait(&self) -> Result<(), Error> {
+        let end = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut end = self.changed.wait_while(end, |end| end.is_none()).unwrap_or_else(PoisonError::into_inner);
+        end.as_mut().and_then(Option::take).unwrap_or(Ok(()))
     }
 }
 
 /// The attempts of this process.
 #[derive(Debug, Default)]
 struct Attempts {
-    /// Those that the server knows that this worker has, with whether a thread still brings them to their end.
-    held: BTreeMap<String, (i64, bool)>,
+    held: BTreeMap<String, Held>,
     /// Those that are gone.
     gone: VecDeque<String>,
-    /// Those to be removed as soon as they have ended.
-    unwanted: BTreeSet<String>,
+}
+
+/// An attempt whose folder is here.
+#[derive(Debug)]
+struct Held {
+    fence: i64,
+    /// A thread brings it to its end.
+    busy: bool,
+    /// It goes as soon as it has ended.
+    unwanted: bool,
 }
 
 #[derive(Debug)]
@@ -165,78 +197,86 @@ struct Shared {
     client: Client,
     reporter: Arc<Reporter>,
     checks: Arc<Checks>,
-    stopping: AtomicBool,
+    end: End,
     attempts: Mutex<Attempts>,
 }
 
 impl Shared {
+    /// The session, from hello to its end.
     fn run(self: &Arc<Shared>) -> Result<(), Error> {
-        let on_disk: BTreeMap<String, Assignment> =
-            self.runtime.held()?.into_iter().map(|held| (held.attempt.clone(), held)).collect();
-        let reporting = {
-            let reporter = Arc::clone(&self.reporter);
-            let refused = {
-                let shared = Arc::clone(self);
-                move |attempt: &str| shared.drop_attempt(attempt)
-            };
-            thread::Builder::new().name("reporter".to_owned()).spawn(move || reporter.run(&refused))?
-        };
-        let result = self.serve(on_disk);
+        let on_disk = self.runtime.held()?;
+        let shared = Arc::clone(self);
+        thread::Builder::new().name("reporter".to_owned()).spawn(move || {
+            let refused = |attempt: &str| shared.drop_attempt(attempt);
+            if let Err(failure) = shared.reporter.run(&refused) {
+                tracing::debug!(%failure, "reporting ends");
+                shared.end(Err(shared.replaced()));
+            }
+        })?;
+        self.serve(on_disk)
+    }
+
+    /// Ends all threads but those of the attempts, which wait for their shims.
+    fn end(&self, result: Result<(), Error>) {
+        self.end.set(result);
         self.reporter.stop();
         self.checks.stop();
-        let _ = reporting.join();
-        if self.stopping.load(Ordering::SeqCst) { Ok(()) } else { result }
+    }
+
+    fn replaced(&self) -> Error {
+        Error::Replaced(self.config.name.clone())
     }
 
     /// Says hello, and asks for orders until the session ends; says hello again when the server was away.
-    fn serve(self: &Arc<Shared>, mut on_disk: BTreeMap<String, Assignment>) -> Result<(), Error> {
+    fn serve(self: &Arc<Shared>, mut on_disk: Vec<Assignment>) -> Result<(), Error> {
         let mut first = true;
-        'hello: loop {
-            let Some(welcome) = self.hello(&on_disk, first)? else { return Ok(()) };
+        // Grows as long as polls fail, also where hellos succeed.
+        let mut backoff = client::Backoff::default();
+        while let Some(welcome) = self.hello(&on_disk, first)? {
             self.welcomed(&welcome, std::mem::take(&mut on_disk));
-            if first {
-                tracing::info!(server = %self.config.server, worker = %self.config.name, "the worker is connected");
-            }
+            let again = if first { "" } else { " again" };
+            tracing::info!(server = %self.config.server, worker = %self.config.name, "the worker is connected{again}");
             first = false;
-            while !self.stopping.load(Ordering::SeqCst) {
-                let (free_slots, running) = {
-                    let attempts = self.attempts();
-                    let busy = attempts.held.values().filter(|(_, busy)| *busy).count();
-                    (self.config.slots.saturating_sub(busy as u32), attempts.held.keys().cloned().collect())
-                };
-                let poll =
-                    Poll { name: self.config.name.clone(), session: self.session_id.clone(), free_slots, running };
-                match self.client.poll(&poll) {
-                    Ok(orders) => self.follow(orders),
-                    Err(Failure::Conflict(_)) => return Err(Error::Replaced(self.config.name.clone())),
+            while !self.end.is_set() {
+                match self.client.poll(&self.poll()) {
+                    // What comes after the end is for the next session, which is told again.
+                    Ok(_) if self.end.is_set() => return Ok(()),
+                    Ok(orders) => {
+                        backoff = client::Backoff::default();
+                        self.follow(orders);
+                    }
+                    Err(Failure::Conflict(_)) => return Err(self.replaced()),
                     Err(failure) => {
-                        if !self.stopping.load(Ordering::SeqCst) {
-                            tracing::warn!(server = %self.config.server, %failure, "the server is away; steps go on");
-                        }
-                        continue 'hello;
+                        tracing::warn!(server = %self.config.server, %failure, "the server is away; steps go on");
+                        self.reporter.sleep(backoff.next());
+                        break;
                     }
                 }
             }
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    fn poll(&self) -> Poll {
+        let attempts = self.attempts();
+        let busy = attempts.held.values().filter(|held| held.busy).count();
+        Poll {
+            name: self.config.name.clone(),
+            session: self.session_id.clone(),
+            free_slots: self.config.slots.saturating_sub(u32::try_from(busy).unwrap_or(u32::MAX)),
+            running: attempts.held.keys().cloned().collect(),
         }
     }
 
-    /// Says hello until the server answers; `None` when the worker is stopped before. Only the very first refusal of
-    /// the token is an error: one that comes later may be a mistake that is being repaired, while steps run.
-    fn hello(&self, on_disk: &BTreeMap<String, Assignment>, first: bool) -> Result<Option<Welcome>, Error> {
+    /// Says hello until the server answers; `None` when the session ends before. Only the very first refusal of the
+    /// token is an error: one that comes later may be a mistake that is being repaired, while steps run.
+    fn hello(&self, on_disk: &[Assignment], first: bool) -> Result<Option<Welcome>, Error> {
         let mut backoff = client::Backoff::default();
-        loop {
-            if self.stopping.load(Ordering::SeqCst) {
-                return Ok(None);
-            }
-            let mut attempts: Vec<HeldAttempt> =
-                on_disk.values().map(|held| HeldAttempt { attempt: held.attempt.clone(), fence: held.fence }).collect();
-            attempts.extend(
-                self.attempts()
-                    .held
-                    .iter()
-                    .map(|(attempt, (fence, _))| HeldAttempt { attempt: attempt.clone(), fence: *fence }),
-            );
+        while !self.end.is_set() {
+            let held =
+                self.attempts().held.iter().map(|(attempt, held)| (attempt.clone(), held.fence)).collect::<Vec<_>>();
+            let found = on_disk.iter().map(|found| (found.attempt.clone(), found.fence));
+            let attempts = found.chain(held).map(|(attempt, fence)| HeldAttempt { attempt, fence }).collect();
             let hello = Hello {
                 name: self.config.name.clone(),
                 session: self.session_id.clone(),
@@ -249,7 +289,7 @@ impl Shared {
             };
             match self.client.hello(&hello) {
                 Ok(welcome) => return Ok(Some(welcome)),
-                Err(Failure::Conflict(_)) => return Err(Error::Replaced(self.config.name.clone())),
+                Err(Failure::Conflict(_)) => return Err(self.replaced()),
                 Err(Failure::Refused(detail)) if first => {
                     return Err(Error::Refused { server: self.config.server.clone(), detail });
                 }
@@ -259,19 +299,19 @@ impl Shared {
                 }
             }
         }
+        Ok(None)
     }
 
     /// Goes on with what the server still wants, from where it has it, and drops the rest.
-    fn welcomed(self: &Arc<Shared>, welcome: &Welcome, on_disk: BTreeMap<String, Assignment>) {
-        for (attempt, assignment) in on_disk {
-            match welcome.resume.get(&attempt) {
-                Some(_) => self.begin(assignment),
-                None => {
-                    // It has to be brought to its end first, whatever it is doing.
-                    self.begin(assignment);
-                    self.drop_attempt(&attempt);
-                }
+    fn welcomed(self: &Arc<Shared>, welcome: &Welcome, on_disk: Vec<Assignment>) {
+        for found in on_disk {
+            // What nobody wants has to be brought to its end too, and must not be started for that.
+            if !welcome.resume.contains_key(&found.attempt)
+                && let Err(error) = self.runtime.stop(&found.attempt)
+            {
+                tracing::error!(attempt = %found.attempt, %error, "a step that nobody wants any more cannot be stopped");
             }
+            self.begin(found);
         }
         let held: Vec<String> = self.attempts().held.keys().cloned().collect();
         for attempt in held {
@@ -311,43 +351,43 @@ impl Shared {
                 return;
             }
         }
-        if let Err(message) = self.runtime.accept(&assignment) {
-            self.reporter.ended_without_folder(&assignment, Ending::CouldNotRun { message });
-            return;
+        match self.runtime.accept(&assignment) {
+            Ok(()) => self.begin(assignment),
+            Err(message) => self.reporter.could_not_accept(&assignment, message),
         }
-        self.begin(assignment);
-        // No new output can have been reported by anyone.
     }
 
     /// Brings an attempt to its end in a thread of its own, and lets it be reported.
     fn begin(self: &Arc<Shared>, assignment: Assignment) {
         let attempt = assignment.attempt.clone();
-        self.attempts().held.insert(attempt.clone(), (assignment.fence, true));
+        self.attempts().held.insert(attempt.clone(), Held { fence: assignment.fence, busy: true, unwanted: false });
         self.reporter.follow(&assignment, &self.runtime.folder(&attempt));
         let shared = Arc::clone(self);
-        let spawned = thread::Builder::new().name(format!("step {attempt}")).stack_size(512 * 1024).spawn(move || {
-            let ending = shared.runtime.run(&assignment);
-            let unwanted = {
-                let mut attempts = shared.attempts();
-                if let Some(held) = attempts.held.get_mut(&assignment.attempt) {
-                    held.1 = false;
-                }
-                attempts.unwanted.contains(&assignment.attempt)
-            };
-            if unwanted {
-                shared.remove(&assignment.attempt);
-            } else {
-                shared.reporter.ended(&assignment.attempt, ending);
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::error!(%error, "no thread for a step; it is started when the worker is restarted");
+        let thread = thread::Builder::new().name("step".to_owned()).stack_size(STACK);
+        if let Err(error) = thread.spawn(move || shared.bring_to_end(&assignment)) {
+            tracing::error!(%error, "no thread for a step; it goes on when the worker is restarted");
+        }
+    }
+
+    fn bring_to_end(&self, assignment: &Assignment) {
+        let ending = self.runtime.run(assignment);
+        let unwanted = {
+            let mut attempts = self.attempts();
+            let held = attempts.held.get_mut(&assignment.attempt);
+            held.is_none_or(|held| {
+                held.busy = false;
+                held.unwanted
+            })
+        };
+        if unwanted {
+            self.remove(&assignment.attempt);
+        } else {
+            self.reporter.ended(&assignment.attempt, ending);
         }
     }
 
     fn stop_attempt(&self, order: &StopOrder) {
-        let held = self.attempts().held.get(&order.attempt).copied();
-        if held.is_none_or(|(fence, busy)| fence != order.fence || !busy) {
+        if !self.attempts().held.get(&order.attempt).is_some_and(|held| held.busy && held.fence == order.fence) {
             return;
         }
         if let Err(error) = self.runtime.stop(&order.attempt) {
@@ -355,23 +395,19 @@ impl Shared {
         }
     }
 
-    /// Removes an attempt that nobody wants any more; one that runs is stopped first.
+    /// Removes an attempt that nobody wants any more; one that runs is stopped first, and removed when it has ended.
     fn drop_attempt(&self, attempt: &str) {
         let busy = {
             let mut attempts = self.attempts();
-            let Some((_, busy)) = attempts.held.get(attempt).copied() else { return };
-            if busy {
-                attempts.unwanted.insert(attempt.to_owned());
-            }
-            busy
+            let Some(held) = attempts.held.get_mut(attempt) else { return };
+            held.unwanted = true;
+            held.busy
         };
         self.reporter.leave(attempt);
-        if busy {
-            if let Err(error) = self.runtime.stop(attempt) {
-                tracing::error!(attempt, %error, "a step that nobody wants any more cannot be stopped");
-            }
-        } else {
+        if !busy {
             self.remove(attempt);
+        } else if let Err(error) = self.runtime.stop(attempt) {
+            tracing::error!(attempt, %error, "a step that nobody wants any more cannot be stopped");
         }
     }
 
@@ -381,7 +417,6 @@ impl Shared {
         }
         let mut attempts = self.attempts();
         attempts.held.remove(attempt);
-        attempts.unwanted.remove(attempt);
         attempts.gone.push_back(attempt.to_owned());
         if attempts.gone.len() > REMEMBERED {
             attempts.gone.pop_front();
@@ -398,6 +433,9 @@ fn random_id() -> std::io::Result<String> {
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+/// Stack of the threads of which there may be hundreds.
+const STACK: usize = 256 * 1024;
 
 /// How long a request that is not a poll may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

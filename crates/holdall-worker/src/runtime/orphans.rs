@@ -23,7 +23,7 @@ pub(super) fn end(folder: &Path, stop: &StopPolicy) -> String {
         return format!("{unknown}, nor of whether it was started");
     };
     if child.boot != process::boot() {
-        return format!("the machine was restarted while the step ran, so nobody knows how far it came");
+        return "the machine was restarted while the step ran, so nobody knows how far it came".to_owned();
     }
     let left = || !group_members(&child).is_empty();
     if !left() {

@@ -22,17 +22,21 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::client::{Backoff, Client, Failure};
-use crate::output::Cursor;
+use crate::output::{Chunk, Cursor};
 use crate::shim::{ChildRecord, now_micros, read_json};
 
 /// About how many bytes of output go into one report.
 const BATCH: usize = 1024 * 1024;
 
-/// How much of one attempt's output goes into a report before it is the next one's turn.
+/// How much of one attempt's output goes into a report before it is the next one's turn; when all have had theirs and
+/// there is room, it is the first one's turn again.
 const SHARE: usize = 128 * 1024;
 
 /// Output of one stream whose times differ by at most this many microseconds is reported as one piece.
 const SAME_TIME: i64 = 5_000;
+
+/// How often files are looked at that the system does not want to watch, in milliseconds.
+const BLIND: u16 = 100;
 
 /// Everything that is to be reported, and the thread that does.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ struct State {
     followed: BTreeMap<String, Followed>,
     /// Facts that are in no file: results of checks, attempts that have no folder.
     loose: VecDeque<Fact>,
+    /// How often the server has said what it has: what was put together before may not fit any more.
+    hellos: u64,
     /// Where the next report begins, so that no attempt has to wait behind a busy one.
     turn: Option<String>,
 }
@@ -108,7 +114,8 @@ impl Reporter {
         let watch = match self.inotify.add_watch(folder, events) {
             Ok(watch) => Some(watch),
             Err(error) => {
-                tracing::warn!(%error, "a step's output cannot be followed; it is reported when the step ends");
+                let sysctl = "fs.inotify.max_user_watches";
+                tracing::warn!(%error, sysctl, "the system does not watch a step's output; raise its limit");
                 None
             }
         };
@@ -144,7 +151,10 @@ impl Reporter {
 
     /// The server has answered hello: reports can go.
     pub fn resume(&self) {
-        self.state().welcomed = true;
+        let mut state = self.state();
+        state.welcomed = true;
+        state.hellos += 1;
+        drop(state);
         self.wake();
     }
 
@@ -157,13 +167,9 @@ impl Reporter {
     }
 
     /// Reports the end of an attempt that could not even be written down.
-    pub fn ended_without_folder(&self, assignment: &Assignment, ending: Ending) {
-        self.add(Fact::Finished {
-            attempt: assignment.attempt.clone(),
-            fence: assignment.fence,
-            at: now_micros(),
-            ending,
-        });
+    pub fn could_not_accept(&self, assignment: &Assignment, message: String) {
+        let (attempt, fence) = (assignment.attempt.clone(), assignment.fence);
+        self.add(Fact::Finished { attempt, fence, at: now_micros(), ending: Ending::CouldNotRun { message } });
     }
 
     /// Reports a fact that is in no file.
@@ -195,15 +201,17 @@ impl Reporter {
     }
 
     /// The thread: sends what there is, sleeps until there is more. `refused` is called for attempts that the
-    /// server does not want.
-    pub fn run(&self, refused: &dyn Fn(&str)) {
+    /// server does not want. Ends when it is stopped, or with an error when the session is old.
+    pub fn run(&self, refused: &dyn Fn(&str)) -> Result<(), Failure> {
         let mut buffer = Vec::new();
-        loop {
-            match self.batch(&mut buffer) {
-                None => return,
-                Some((facts, _, _)) if facts.is_empty() => self.wait(),
-                Some((facts, progress, loose)) => {
-                    let Some(unwanted) = self.send(facts) else { return };
+        while let Some((facts, progress, loose)) = self.batch(&mut buffer) {
+            if facts.is_empty() {
+                self.wait();
+                continue;
+            }
+            match self.send(facts)? {
+                None => {}
+                Some(unwanted) => {
                     self.sent(progress, loose);
                     for attempt in unwanted {
                         refused(&attempt);
@@ -211,25 +219,31 @@ impl Reporter {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Sends a batch until the server has it. Gives the attempts that it does not want; `None` when the session or
-    /// the worker ends.
-    fn send(&self, facts: Vec<Fact>) -> Option<Vec<String>> {
+    /// Sends a batch until the server has it. Gives the attempts that it does not want; `None` where the batch is to
+    /// be put together anew because the server said hello again meanwhile, or not at all because this ends.
+    fn send(&self, facts: Vec<Fact>) -> Result<Option<Vec<String>>, Failure> {
         let report = Report { name: self.name.clone(), session: self.session.clone(), facts };
         let mut backoff = Backoff::default();
+        let hellos = self.state().hellos;
+        let mut warned = false;
         loop {
-            if self.state().stopping {
-                return None;
-            }
             match self.client.report(&report) {
-                Ok(answer) => return Some(answer.refused),
-                // The poll hears the same and ends the worker.
-                Err(Failure::Conflict(_)) => return None,
+                Ok(answer) => return Ok(Some(answer.refused)),
+                Err(failure @ Failure::Conflict(_)) => return Err(failure),
                 Err(failure) => {
-                    tracing::debug!(%failure, "a report did not arrive; it is sent again");
+                    if !warned {
+                        tracing::warn!(%failure, "a report did not arrive; it is sent until it does");
+                    }
+                    warned = true;
                     self.sleep(backoff.next());
                 }
+            }
+            let state = self.state();
+            if state.stopping || state.hellos != hellos {
+                return Ok(None);
             }
         }
     }
@@ -244,29 +258,37 @@ impl Reporter {
         if !state.welcomed {
             return Some((Vec::new(), Vec::new(), 0));
         }
-        let mut facts: Vec<Fact> = state.loose.iter().take(64).cloned().collect();
-        let loose = facts.len();
-        let mut room = BATCH;
-        let mut progress = Vec::new();
-        let turn = state.turn.take().unwrap_or_default();
-        let order = state.followed.range(turn.clone()..).chain(state.followed.range(..turn));
-        let mut next_turn = None;
-        for (attempt, followed) in order {
-            if followed.finished_sent {
-                continue;
-            }
-            if room == 0 {
-                next_turn = Some(attempt.clone());
+        let mut batch = Batch { facts: Vec::new(), room: BATCH };
+        for fact in &state.loose {
+            if batch.room == 0 {
                 break;
             }
-            let share = room.min(SHARE);
-            if let Some((done, used)) = followed.facts(attempt, share, buffer, &mut facts) {
-                room = room.saturating_sub(used);
-                progress.push(done);
-            }
+            batch.push(fact.clone());
         }
-        state.turn = next_turn;
-        Some((facts, progress, loose))
+        let loose = batch.facts.len();
+        let turn = state.turn.take().unwrap_or_default();
+        let order = state.followed.range(turn.clone()..).chain(state.followed.range(..turn));
+        let mut waiting: Vec<(&Followed, Progress)> = order
+            .filter(|(_, followed)| !followed.finished_sent)
+            .map(|(attempt, followed)| (followed, followed.progress(attempt)))
+            .collect();
+        let mut progress = Vec::new();
+        while batch.room > 0 && !waiting.is_empty() {
+            let mut more = Vec::new();
+            for (followed, mut at) in waiting {
+                if batch.room == 0 || followed.facts(&mut at, buffer, &mut batch) {
+                    more.push((followed, at));
+                } else {
+                    progress.push(at);
+                }
+            }
+            waiting = more;
+        }
+        // The first that did not get to its end is the first one of the next batch.
+        let turn = waiting.first().map(|(_, at)| at.attempt.clone());
+        progress.extend(waiting.into_iter().map(|(_, at)| at));
+        state.turn = turn;
+        Some((batch.facts, progress, loose))
     }
 
     fn sent(&self, progress: Vec<Progress>, loose: usize) {
@@ -276,8 +298,8 @@ impl Reporter {
             let Some(followed) = state.followed.get_mut(&done.attempt) else { continue };
             if followed.generation == done.generation {
                 followed.cursor = done.cursor;
-                followed.started_sent |= done.started;
-                followed.finished_sent |= done.finished;
+                followed.started_sent = done.started;
+                followed.finished_sent = done.finished;
             }
         }
     }
@@ -286,7 +308,8 @@ impl Reporter {
     fn wait(&self) {
         let mut fds =
             [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN), PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::NONE);
+        let blind = self.state().followed.values().any(|followed| followed.watch.is_none() && !followed.finished_sent);
+        let _ = poll(&mut fds, if blind { PollTimeout::from(BLIND) } else { PollTimeout::NONE });
         // What has changed is found by looking; the events only wake.
         while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
         let mut bytes = [0; 64];
@@ -306,75 +329,95 @@ impl Reporter {
     }
 }
 
+/// Facts that go out together.
+struct Batch {
+    facts: Vec<Fact>,
+    /// About how many bytes may still be added.
+    room: usize,
+}
+
+impl Batch {
+    fn push(&mut self, fact: Fact) {
+        self.room = self.room.saturating_sub(size(&fact));
+        self.facts.push(fact);
+    }
+}
+
+/// About how large a fact is on the wire.
+fn size(fact: &Fact) -> usize {
+    const FIXED: usize = 256;
+    let versions =
+        |version: &BTreeMap<String, String>| -> usize { version.iter().map(|(k, v)| k.len() + v.len() + 8).sum() };
+    FIXED
+        + match fact {
+            Fact::Started { .. } => 0,
+            // Base64; room is counted in bytes of output.
+            Fact::Output { bytes, .. } => bytes.len() / 4 * 3,
+            Fact::Finished { ending: Ending::Exited { result: Some(result), .. }, .. } => {
+                let metadata = result.metadata.iter().map(|field| field.name.len() + field.value.len() + 32);
+                versions(&result.version) + metadata.sum::<usize>()
+            }
+            Fact::Finished { .. } => 0,
+            Fact::Checked { result: Ok(found), .. } => found.iter().map(versions).sum(),
+            Fact::Checked { result: Err(message), .. } => message.len(),
+        }
+}
+
 impl Followed {
-    /// Adds what is new about the attempt to `facts`, at most about `share` bytes of output. `None`: nothing is.
-    fn facts(
-        &self,
-        attempt: &str,
-        share: usize,
-        buffer: &mut Vec<u8>,
-        facts: &mut Vec<Fact>,
-    ) -> Option<(Progress, usize)> {
-        let before = facts.len();
-        let mut progress = Progress {
-            attempt: attempt.to_owned(),
-            generation: self.generation,
-            cursor: self.cursor,
-            started: false,
-            finished: false,
-        };
-        if !self.started_sent
-            && let Ok(Some(child)) = read_json::<ChildRecord>(&self.folder.join("child.json"))
-        {
-            facts.push(Fact::Started { attempt: attempt.to_owned(), fence: self.fence, at: child.at });
-            progress.started = true;
-        }
-        let mut pieces = Pieces { attempt, fence: self.fence, facts, open: None };
-        let (all, used) = match File::open(self.folder.join("output")) {
-            Ok(file) => self.output(&file, share, buffer, &mut progress.cursor, &mut pieces),
-            Err(_) => (true, 0),
-        };
-        pieces.close();
-        if all && let Some((at, ending)) = &self.ending {
-            facts.push(Fact::Finished {
-                attempt: attempt.to_owned(),
-                fence: self.fence,
-                at: *at,
-                ending: ending.clone(),
-            });
-            progress.finished = true;
-        }
-        (facts.len() > before).then_some((progress, used))
+    /// Where the attempt is now.
+    fn progress(&self, attempt: &str) -> Progress {
+        let (generation, cursor) = (self.generation, self.cursor);
+        Progress { attempt: attempt.to_owned(), generation, cursor, started: self.started_sent, finished: false }
     }
 
-    /// Adds output; gives whether this was all there is, and how much it was.
-    fn output(
-        &self,
-        file: &File,
-        share: usize,
-        buffer: &mut Vec<u8>,
-        cursor: &mut Cursor,
-        pieces: &mut Pieces<'_>,
-    ) -> (bool, usize) {
+    /// Adds what is new about the attempt since `at`, at most about [`SHARE`] bytes of output. Returns whether there
+    /// is more.
+    fn facts(&self, at: &mut Progress, buffer: &mut Vec<u8>, batch: &mut Batch) -> bool {
+        if !at.started
+            && let Ok(Some(child)) = read_json::<ChildRecord>(&self.folder.join("child.json"))
+        {
+            batch.push(Fact::Started { attempt: at.attempt.clone(), fence: self.fence, at: child.at });
+            at.started = true;
+        }
+        let more = match File::open(self.folder.join("output")) {
+            Ok(file) => self.output(&file, at, buffer, batch),
+            Err(_) => false,
+        };
+        if !more && let Some((time, ending)) = &self.ending {
+            let (attempt, ending) = (at.attempt.clone(), ending.clone());
+            batch.push(Fact::Finished { attempt, fence: self.fence, at: *time, ending });
+            at.finished = true;
+        }
+        more
+    }
+
+    /// Adds output; gives whether there is more.
+    fn output(&self, file: &File, at: &mut Progress, buffer: &mut Vec<u8>, batch: &mut Batch) -> bool {
+        let share = batch.room.min(SHARE);
+        let mut pieces = Pieces { attempt: &at.attempt, fence: self.fence, batch, open: None };
         let mut used = 0;
         loop {
             let mut full = false;
-            let read = cursor.read_block(file, buffer, self.ending.is_some(), &mut |chunk| {
+            let read = at.cursor.read_block(file, buffer, self.ending.is_some(), &mut |chunk| {
                 full = used >= share;
                 if !full {
                     used += chunk.bytes.len();
-                    pieces.add(chunk.offset, chunk.at, chunk.stream, chunk.bytes);
+                    pieces.add(chunk);
                 }
                 !full
             });
-            match read {
-                Ok(_) if full => return (false, used),
-                Ok(true) => {}
-                Ok(false) => return (true, used),
+            let more = match read {
+                Ok(_) if full => Some(true),
+                Ok(true) => None,
+                Ok(false) => Some(false),
                 Err(error) => {
                     tracing::error!(attempt = pieces.attempt, %error, "the output of a step cannot be read on");
-                    return (true, used);
+                    Some(false)
                 }
+            };
+            if let Some(more) = more {
+                pieces.close();
+                return more;
             }
         }
     }
@@ -384,33 +427,27 @@ impl Followed {
 struct Pieces<'a> {
     attempt: &'a str,
     fence: i64,
-    facts: &'a mut Vec<Fact>,
+    batch: &'a mut Batch,
     open: Option<(u64, i64, Stream, Vec<u8>)>,
 }
 
 impl Pieces<'_> {
-    fn add(&mut self, offset: u64, at: i64, stream: Stream, bytes: &[u8]) {
+    fn add(&mut self, chunk: Chunk<'_>) {
         match &mut self.open {
-            Some((_, first, of, gathered)) if *of == stream && (at - *first).abs() <= SAME_TIME => {
-                gathered.extend_from_slice(bytes);
+            Some((_, first, of, gathered)) if *of == chunk.stream && (chunk.at - *first).abs() <= SAME_TIME => {
+                gathered.extend_from_slice(chunk.bytes);
             }
             _ => {
                 self.close();
-                self.open = Some((offset, at, stream, bytes.to_vec()));
+                self.open = Some((chunk.offset, chunk.at, chunk.stream, chunk.bytes.to_vec()));
             }
         }
     }
 
     fn close(&mut self) {
         if let Some((offset, at, stream, bytes)) = self.open.take() {
-            self.facts.push(Fact::Output {
-                attempt: self.attempt.to_owned(),
-                fence: self.fence,
-                offset,
-                at,
-                stream,
-                bytes: STANDARD.encode(bytes),
-            });
+            let (attempt, bytes) = (self.attempt.to_owned(), STANDARD.encode(bytes));
+            self.batch.push(Fact::Output { attempt, fence: self.fence, offset, at, stream, bytes });
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The worker against a server that only these tests have, with real processes; the resource types on real repositories.
 
+mod limits;
 mod resource_git;
 mod resource_mock;
 mod resource_world;
+mod runtime;
 mod server;
 mod session;
 mod shim;

@@ -21,13 +21,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Seen {
     pub fence: i64,
     pub started: usize,
+    /// How much it printed; `output` is empty where [`State::discard`] is set.
+    pub length: u64,
     pub output: Vec<u8>,
+    pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub pieces: usize,
     pub endings: Vec<Ending>,
 }
 
 impl Seen {
+    /// What came from standard output. A shell says things of its own on the other stream when it is stopped.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
     }
@@ -41,7 +49,11 @@ pub struct State {
     pub refuse: HashSet<String>,
     /// What reports are answered with in place of 200.
     pub report_status: Option<u16>,
+    /// What hellos are answered with in place of 200.
+    pub hello_status: Option<u16>,
     pub largest_report: usize,
+    /// Output is counted and not kept.
+    pub discard: bool,
     orders: Orders,
     connections: Vec<TcpStream>,
     down: bool,
@@ -152,6 +164,7 @@ impl Server {
 fn serve(connection: TcpStream, shared: &(Mutex<State>, Condvar)) {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
     let mut writer = connection;
+    writer.set_nodelay(true).unwrap();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -178,28 +191,38 @@ fn serve(connection: TcpStream, shared: &(Mutex<State>, Condvar)) {
         if reader.read_exact(&mut body).is_err() {
             return;
         }
-        let (status, answer) = if authorized { answer(&path, &body, shared) } else { (401, "{}".to_owned()) };
+        let (status, answer) = if authorized { answer(&path, &body, &writer, shared) } else { (401, "{}".to_owned()) };
         let head = format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             answer.len()
         );
-        if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(answer.as_bytes())).is_err() {
+        if writer.write_all((head + &answer).as_bytes()).is_err() {
             return;
         }
     }
 }
 
-fn answer(path: &str, body: &[u8], shared: &(Mutex<State>, Condvar)) -> (u16, String) {
+fn is_closed(connection: &TcpStream) -> bool {
+    connection.set_nonblocking(true).unwrap();
+    let closed = matches!(connection.peek(&mut [0]), Ok(0)) || connection.take_error().unwrap().is_some();
+    connection.set_nonblocking(false).unwrap();
+    closed
+}
+
+fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State>, Condvar)) -> (u16, String) {
     let mut state = shared.0.lock().unwrap();
     match path.rsplit('/').next().unwrap() {
         "hello" => {
+            if let Some(status) = state.hello_status {
+                return (status, r#"{"code":"no","message":"not you"}"#.to_owned());
+            }
             let hello: Hello = serde_json::from_slice(body).unwrap();
             let resume = hello
                 .attempts
                 .iter()
                 .filter_map(|held| {
                     let seen = state.seen.get(&held.attempt).cloned().unwrap_or_default();
-                    (!state.refuse.contains(&held.attempt)).then(|| (held.attempt.clone(), seen.output.len() as u64))
+                    (!state.refuse.contains(&held.attempt)).then(|| (held.attempt.clone(), seen.length))
                 })
                 .collect();
             state.hellos.push(hello);
@@ -212,14 +235,11 @@ fn answer(path: &str, body: &[u8], shared: &(Mutex<State>, Condvar)) -> (u16, St
                 return (409, r#"{"code":"session-old","message":"old"}"#.to_owned());
             }
             let deadline = Instant::now() + Duration::from_secs(30);
-            while state.orders == Orders::default() && !state.down {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                state = shared.1.wait_timeout(state, left).unwrap().0;
+            while state.orders == Orders::default() && !state.down && Instant::now() < deadline {
+                state = shared.1.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
             }
-            if state.down {
+            // Orders are not given to a worker that has been killed in the meantime.
+            if state.down || is_closed(connection) {
                 return (503, String::new());
             }
             (200, serde_json::to_string(&std::mem::take(&mut state.orders)).unwrap())
@@ -256,15 +276,20 @@ impl State {
                 }
                 let bytes = STANDARD.decode(bytes).unwrap();
                 let seen = self.seen.entry(attempt).or_default();
-                let have = seen.output.len() as u64;
+                let have = seen.length;
                 assert!(offset <= have, "output is missing between {have} and {offset}");
                 let new = bytes.get((have - offset) as usize..).unwrap_or_default();
                 assert!(seen.endings.is_empty() || new.is_empty(), "output after the end");
-                seen.output.extend_from_slice(new);
-                if stream == Stream::Stderr {
-                    seen.stderr.extend_from_slice(new);
-                }
+                seen.length += new.len() as u64;
                 seen.pieces += 1;
+                if self.discard {
+                    return;
+                }
+                seen.output.extend_from_slice(new);
+                match stream {
+                    Stream::Stdout => seen.stdout.extend_from_slice(new),
+                    Stream::Stderr => seen.stderr.extend_from_slice(new),
+                }
             }
             Fact::Finished { attempt, ending, .. } => self.seen.entry(attempt).or_default().endings.push(ending),
             Fact::Checked { check, result, .. } => {

@@ -1,64 +1,18 @@
 //! Orders in, facts out, whatever dies in between.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use holdall_protocol::worker::{CheckOrder, Ending, MetadataField, PutArtifacts, StepSpec};
+use holdall_protocol::worker::{CheckOrder, Ending};
 use serde_json::json;
 
 use crate::server::Server;
-use crate::support::{WorkerProcess, attempt, task, task_with};
-
-#[test]
-fn a_get_a_task_and_a_put_pass_artifacts_on() {
-    let server = Server::start();
-    let dir = tempfile::tempdir().unwrap();
-    let _worker = WorkerProcess::start(&server.url(), dir.path());
-    server.give(attempt(
-        "get",
-        StepSpec::Get {
-            resource_type: "scripted".into(),
-            source: json!({"in": r#"echo fetching >&2; echo one > file; echo '{"version":{"n":"1"},"metadata":[{"name":"by","value":"ann"}]}'"#}),
-            params: json!({}),
-            version: BTreeMap::from([("n".into(), "1".into())]),
-            artifact: "code".into(),
-            env: BTreeMap::new(),
-        },
-    ));
-    let (ending, seen) = server.finished("get");
-    let Ending::Exited { status: 0, result: Some(result), artifacts } = ending else {
-        panic!("{ending:?}, {}", seen.text())
-    };
-    assert_eq!(result.version["n"], "1");
-    assert_eq!(result.metadata, [MetadataField { name: "by".into(), value: "ann".into() }]);
-    assert_eq!(artifacts, ["code"]);
-    assert_eq!((seen.text().as_str(), seen.started), ("fetching\n", 1));
-
-    let inputs = json!({"inputs": [{"name": "code"}], "outputs": [{"name": "built", "path": "out"}]});
-    server.give(attempt("task", task_with("cat code/file; echo two > out/file; exit 3", inputs)));
-    let (ending, seen) = server.finished("task");
-    assert_eq!(ending, Ending::Exited { status: 3, result: None, artifacts: vec!["built".into()] });
-    assert_eq!(seen.text(), "one\n");
-
-    server.give(attempt(
-        "put",
-        StepSpec::Put {
-            resource_type: "scripted".into(),
-            source: json!({"out": r#"ls >&2; cat built/file >&2; echo '{"version":{"n":"2"}}'"#}),
-            params: json!({}),
-            inputs: PutArtifacts::All,
-            env: BTreeMap::new(),
-        },
-    ));
-    let (ending, seen) = server.finished("put");
-    assert!(matches!(ending, Ending::Exited { status: 0, result: Some(_), .. }), "{ending:?}");
-    assert_eq!(seen.text(), "built\ncode\ntwo\n");
-}
+use crate::support::{HOLDALL, Setup, attempt, eventually, exited, runs, task};
 
 #[test]
 fn checks_give_versions_or_say_what_went_wrong() {
-    let server = Server::start();
-    let dir = tempfile::tempdir().unwrap();
-    let _worker = WorkerProcess::start(&server.url(), dir.path());
+    let setup = Setup::new();
     let check = |id: &str, script: &str, timeout_seconds| CheckOrder {
         check: id.to_owned(),
         resource_type: "scripted".into(),
@@ -66,37 +20,249 @@ fn checks_give_versions_or_say_what_went_wrong() {
         version: Some(BTreeMap::from([("n".into(), "1".into())])),
         timeout_seconds,
     };
-    server.order(|orders| {
+    setup.server.order(|orders| {
         orders.checks = vec![
             check("good", r#"echo '[{"n":"1"},{"n":"2"}]'"#, 30.0),
-            check("empty", "true", 30.0),
+            check("asked", r#"[ "$REQUEST" = '{"source":{"check":"x"}}' ] || echo "$REQUEST" >&2; exit 1"#, 30.0),
+            check("none", "true", 30.0),
+            check("null", "echo null", 30.0),
             check("bad", "echo cannot reach it >&2; exit 1", 30.0),
             check("odd", "echo 17", 30.0),
+            check("empty", "echo '[{}]'", 30.0),
             check("slow", "echo waiting >&2; sleep 1000", 0.3),
+            check("leaves", "sleep 1000 & echo '[]'", 0.3),
+            check("endless", "yes", 30.0),
+            check("../../evil", "pwd >&2; exit 1", 30.0),
         ];
     });
-    let checked = server.wait("all checks end", |state| (state.checked.len() == 5).then(|| state.checked.clone()));
+    let checked =
+        setup.server.wait("all checks end", |state| (state.checked.len() == 11).then(|| state.checked.clone()));
     assert_eq!(checked["good"].as_ref().unwrap().len(), 2);
-    assert_eq!(checked["empty"], Ok(vec![]));
+    assert_eq!(checked["none"], Ok(vec![]));
+    assert_eq!(checked["null"], Ok(vec![]));
+    assert!(checked["asked"].as_ref().unwrap_err().contains(r#""version":{"n":"1"}"#), "{checked:?}");
     assert_eq!(checked["bad"], Err("the check failed (exit status: 1): cannot reach it".into()));
     assert!(checked["odd"].as_ref().unwrap_err().contains("something else than a list of versions"), "{checked:?}");
+    assert!(checked["empty"].as_ref().unwrap_err().contains("at least one key-value pair"), "{checked:?}");
     assert_eq!(checked["slow"], Err("the check took longer than 0.3 seconds and was stopped: waiting".into()));
+    assert!(checked["leaves"].as_ref().unwrap_err().starts_with("the check took longer"), "{checked:?}");
+    assert!(checked["endless"].as_ref().unwrap_err().contains("longer than 16777216 bytes"), "{checked:?}");
+    let checks = setup.dir.path().canonicalize().unwrap().join("checks");
+    let evil = checked["../../evil"].as_ref().unwrap_err();
+    assert!(evil.contains(&format!("{}/", checks.display())), "{evil}");
+    eventually("nothing is left of the checks", || std::fs::read_dir(&checks).unwrap().next().is_none());
+}
+
+/// Prints `lines` numbered lines over some time, and `done`.
+fn counting(lines: usize) -> String {
+    format!("i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.005; done; echo done")
+}
+
+fn counted(lines: usize) -> String {
+    (1..=lines).map(|i| format!("line {i}\n")).chain(["done\n".to_owned()]).collect()
 }
 
 #[test]
 fn a_killed_worker_takes_its_steps_up_again_and_nothing_is_missing_or_doubled() {
+    let mut setup = Setup::new();
+    setup.server.give(attempt("long", task(&counting(300))));
+    for line in [20, 60, 100, 140, 180] {
+        setup.server.printed("long", &format!("line {line}\n"));
+        setup.restart_worker();
+    }
+    let (ending, seen) = setup.server.finished("long");
+    assert_eq!(ending, exited(0, &[]));
+    assert_eq!(seen.text(), counted(300));
+    // What ended while no worker was there is reported by the next one.
+    setup.server.give(attempt(
+        "short",
+        task("echo ready; while [ -e ../child.json ] && ! [ -e go ]; do sleep 0.01; done; echo end"),
+    ));
+    setup.server.printed("short", "ready\n");
+    setup.kill_worker();
+    std::fs::write(setup.folder("short").join("work/go"), "").unwrap();
+    eventually("the step ends", || setup.folder("short").join("exit.json").exists());
+    setup.start_worker();
+    let (ending, seen) = setup.server.finished("short");
+    assert_eq!((ending, seen.text().as_str()), (exited(0, &[]), "ready\nend\n"));
+}
+
+#[test]
+fn a_server_that_is_away_misses_nothing() {
+    let mut setup = Setup::new();
+    setup.server.give(attempt("long", task(&counting(200))));
+    setup.server.give(attempt("short", task(&counting(20))));
+    for line in [30, 60, 90] {
+        setup.server.printed("long", &format!("line {line}\n"));
+        setup.server.down();
+        eventually("the step goes on", || {
+            let output = std::fs::read(setup.folder("long").join("output")).unwrap();
+            String::from_utf8_lossy(&output).contains(&format!("line {}\n", line + 20))
+        });
+        setup.server.up();
+    }
+    assert_eq!(setup.server.finished("long").1.text(), counted(200));
+    assert_eq!(setup.server.finished("short").1.text(), counted(20));
+    let sessions: Vec<_> = setup.server.state().hellos.iter().map(|hello| hello.session.clone()).collect();
+    assert!(sessions.len() >= 2 && sessions.iter().all(|session| *session == sessions[0]), "{sessions:?}");
+}
+
+#[test]
+fn a_server_that_lost_what_it_had_gets_it_again() {
+    let mut setup = Setup::new();
+    setup.server.give(attempt("one", task("echo one; echo two")));
+    setup.server.finished("one");
+    // Reports come one after the other: when this one is there, the answer to the one before has arrived.
+    setup.run("two", task("echo two"));
+    setup.server.down();
+    setup.server.state().seen.remove("one");
+    setup.server.up();
+    let (ending, seen) = setup.server.finished("one");
+    assert_eq!((ending, seen.text().as_str(), seen.started), (exited(0, &[]), "one\ntwo\n", 1));
+}
+
+#[test]
+fn reports_that_fail_are_sent_again() {
+    let setup = Setup::new();
+    setup.server.state().report_status = Some(500);
+    setup.server.give(attempt("one", task("echo one")));
+    eventually("the step ends", || setup.folder("one").join("ending.json").exists());
+    setup.server.state().report_status = None;
+    let (ending, seen) = setup.server.finished("one");
+    assert_eq!((ending, seen.text().as_str()), (exited(0, &[]), "one\n"));
+}
+
+#[test]
+fn an_order_that_comes_twice_is_followed_once() {
+    let mut setup = Setup::new();
+    let marker = setup.dir.path().join("marker");
+    let given =
+        attempt("twice", task(&format!("echo x >> {0}; while ! [ -e {0}.go ]; do sleep 0.01; done", marker.display())));
+    setup.server.order(|orders| orders.start = vec![given.clone(), given.clone()]);
+    eventually("it runs", || marker.exists());
+    setup.server.give(given.clone());
+    setup.restart_worker();
+    setup.server.give(given.clone());
+    std::fs::write(marker.with_extension("go"), "").unwrap();
+    setup.server.finished("twice");
+    setup.server.give(given.clone());
+    setup.server.order(|orders| orders.forget.push("twice".into()));
+    eventually("it is forgotten", || !setup.folder("twice").exists());
+    setup.server.give(given);
+    setup.run("after", task("true"));
+    assert_eq!(std::fs::read_to_string(&marker).unwrap(), "x\n");
+}
+
+#[test]
+fn what_the_server_does_not_want_any_more_is_stopped_and_removed() {
+    let mut setup = Setup::new();
+    setup.server.give(attempt("refused", task("echo pid=$$; while :; do echo x; sleep 0.01; done")));
+    setup.server.give(attempt("dropped", task("echo pid=$$; while :; do sleep 0.01; done")));
+    setup.server.printed("refused", "pid=");
+    setup.server.printed("dropped", "pid=");
+    let (refused, dropped) = (setup.pids("refused").0, setup.pids("dropped").0);
+    // Refused in the answer to a report; not named in the answer to hello.
+    setup.server.state().refuse.insert("refused".into());
+    eventually("the refused one is gone", || !runs(refused) && !setup.folder("refused").exists());
+    assert!(runs(dropped));
+    setup.kill_worker();
+    setup.server.state().refuse.insert("dropped".into());
+    setup.start_worker();
+    eventually("the dropped one is gone", || !runs(dropped) && !setup.folder("dropped").exists());
+    // One that was not started yet is not started for that.
+    let folder = setup.folder("waiting");
+    setup.kill_worker();
+    std::fs::create_dir(&folder).unwrap();
+    let marker = setup.dir.path().join("marker");
+    let given = attempt("waiting", task(&format!("touch {}", marker.display())));
+    std::fs::write(folder.join("assignment.json"), serde_json::to_vec(&given).unwrap()).unwrap();
+    setup.server.state().refuse.insert("waiting".into());
+    setup.start_worker();
+    eventually("the waiting one is gone", || !folder.exists());
+    assert!(!marker.exists());
+}
+
+#[test]
+fn a_second_worker_of_the_same_name_ends_the_first_and_its_steps_go_on() {
+    let mut setup = Setup::new();
+    setup.server.give(attempt("one", task(&counting(100))));
+    setup.server.printed("one", "line 1\n");
+    let other = tempfile::tempdir().unwrap();
+    let second = crate::support::WorkerProcess::start(&setup.server.url(), other.path());
+    setup.server.wait("the second says hello", |state| (state.hellos.len() == 2).then_some(()));
+    let mut first = setup.worker.take().unwrap();
+    assert!(!first.0.wait().unwrap().success());
+    second.kill();
+    setup.start_worker();
+    assert_eq!(setup.server.finished("one").1.text(), counted(100));
+}
+
+#[test]
+fn a_worker_that_cannot_work_says_why() {
     let server = Server::start();
+    let setup = Setup::new();
+    let worker = |url: &str, dir: &str| {
+        let output = Command::new(HOLDALL).args(["worker", url, dir]).stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    setup.run("one", task("true"));
+    let message = worker(&server.url(), setup.dir.path().to_str().unwrap());
+    assert!(message.contains("is in use by another worker"), "{message}");
+    let message = worker(&server.url(), "/proc/no-such-folder");
+    assert!(message.contains("cannot use the work folder /proc/no-such-folder"), "{message}");
     let dir = tempfile::tempdir().unwrap();
-    let worker = WorkerProcess::start(&server.url(), dir.path());
-    server.give(attempt("long", task("for i in $(seq 1 300); do echo line $i; sleep 0.005; done; echo done")));
-    server.printed("long", "line 20\n");
-    worker.kill();
-    let worker = WorkerProcess::start(&server.url(), dir.path());
-    server.printed("long", "line 100\n");
-    worker.kill();
-    let _worker = WorkerProcess::start(&server.url(), dir.path());
-    let (ending, seen) = server.finished("long");
-    assert_eq!(ending, Ending::Exited { status: 0, result: None, artifacts: vec![] });
-    let expected: String = (1..=300).map(|i| format!("line {i}\n")).chain(["done\n".to_owned()]).collect();
-    assert_eq!(seen.text(), expected);
+    server.state().hello_status = Some(401);
+    let message = worker(&server.url(), dir.path().to_str().unwrap());
+    assert!(message.contains("refuses the worker's token"), "{message}");
+}
+
+#[test]
+fn output_is_reported_while_the_step_runs_without_delay() {
+    // A step that prints what it is told when it is told, and the time until the server has it.
+    let setup = Setup::new();
+    setup.server.give(attempt(
+        "delay",
+        task("mkfifo pipe; exec 3<> pipe; echo ready; while read line <&3; do echo got $line; done"),
+    ));
+    setup.server.printed("delay", "ready\n");
+    let mut delays = Vec::new();
+    for n in 0..50 {
+        let sent = Instant::now();
+        std::fs::write(setup.folder("delay").join("work/pipe"), format!("{n}\n")).unwrap();
+        setup.server.printed("delay", &format!("got {n}\n"));
+        delays.push(sent.elapsed());
+    }
+    delays.sort();
+    assert!(delays[25] < Duration::from_millis(50), "half of the lines took longer than {:?}", delays[25]);
+}
+
+#[test]
+fn facts_are_bounded_however_much_waits() {
+    let setup = Setup::new();
+    setup.server.state().report_status = Some(503);
+    for n in 0..3 {
+        setup.server.give(attempt(&format!("loud-{n}"), task("head -c 3000000 /dev/zero | tr '\\0' x")));
+    }
+    for n in 0..3 {
+        eventually("they end", || setup.folder(&format!("loud-{n}")).join("ending.json").exists());
+    }
+    setup.server.state().report_status = None;
+    for n in 0..3 {
+        let (ending, seen) = setup.server.finished(&format!("loud-{n}"));
+        assert_eq!((ending, seen.output.len()), (exited(0, &[]), 3_000_000));
+    }
+    let largest = setup.server.state().largest_report;
+    assert!(largest < 2_000_000, "a report of {largest} bytes");
+}
+
+#[test]
+fn a_step_that_cannot_be_kept_is_reported_as_not_run() {
+    let setup = Setup::new();
+    for id in ["../../evil", "a/b", "..", ""] {
+        setup.server.give(attempt(id, task("true")));
+        let (ending, _) = setup.server.finished(id);
+        let Ending::CouldNotRun { message } = ending else { panic!("{ending:?}") };
+        assert!(message.ends_with("cannot be the name of a folder"), "{message}");
+    }
 }

@@ -1,0 +1,136 @@
+//! Too much of everything: output, memory, no disk.
+
+use std::path::Path;
+use std::process::Command;
+
+use holdall_protocol::worker::Ending;
+
+use crate::support::{Setup, attempt, eventually, exited, task};
+
+/// The most memory that a process has had, in KiB.
+fn peak_memory(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn two_hundred_megabytes_of_lines_need_little_memory() {
+    let mut setup = Setup::new();
+    // The server is not there meanwhile: nothing may gather in memory.
+    setup.server.state().report_status = Some(503);
+    let line = "x".repeat(79);
+    setup.server.give(attempt(
+        "loud",
+        task(&format!("yes {line} | head -n 2500000; echo end; while ! [ -e go ]; do sleep 0.01; done")),
+    ));
+    let (_, shim) = setup.pids("loud");
+    let output = setup.folder("loud").join("output");
+    eventually("it has printed everything", || output.metadata().is_ok_and(|file| file.len() > 200_000_000));
+    let worker = setup.worker.as_ref().unwrap().0.id() as i32;
+    assert!(peak_memory(shim) < 16 * 1024, "the shim had {} KiB", peak_memory(shim));
+    assert!(peak_memory(worker) < 48 * 1024, "the worker had {} KiB", peak_memory(worker));
+    setup.server.state().report_status = None;
+    setup.server.state().discard = true;
+    std::fs::write(setup.folder("loud").join("work/go"), "").unwrap();
+    let (ending, seen) = setup.server.finished("loud");
+    assert_eq!(ending, exited(0, &[]));
+    assert_eq!(seen.length, 200_000_004);
+    assert!(peak_memory(worker) < 48 * 1024, "the worker had {} KiB", peak_memory(worker));
+    setup.kill_worker();
+}
+
+#[test]
+fn a_hundred_megabytes_without_a_newline_pass() {
+    let setup = Setup::new();
+    setup.server.state().discard = true;
+    let (ending, seen) = setup.run("line", task("head -c 100000000 /dev/zero"));
+    assert_eq!((ending, seen.length), (exited(0, &[]), 100_000_000));
+}
+
+#[test]
+fn bytes_that_are_not_text_arrive_as_they_are() {
+    let setup = Setup::new();
+    let script =
+        r"printf '\377\376\000\200'; i=0; while [ $i -lt 256 ]; do printf \\$(printf %03o $i); i=$((i+1)); done";
+    let (_, seen) = setup.run("bytes", task(script));
+    let expected: Vec<u8> = [255, 254, 0, 128].into_iter().chain(0..=255).collect();
+    assert_eq!(seen.output, expected);
+}
+
+#[test]
+fn many_steps_that_print_at_once_take_turns() {
+    let setup = Setup::new();
+    for n in 0..20 {
+        setup.server.give(attempt(&format!("many-{n}"), task(&format!("yes {n} | head -c 400000"))));
+    }
+    for n in 0..20 {
+        let (ending, seen) = setup.server.finished(&format!("many-{n}"));
+        assert_eq!((ending, seen.output.len()), (exited(0, &[]), 400_000));
+        assert!(seen.text().lines().all(|line| line.is_empty() || format!("{n}").starts_with(line)));
+    }
+}
+
+/// A file system of its own, of a few megabytes; `None` where this user may not make one, which the test says.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "none"])
+            .arg(dir.path())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("SKIPPED: a full disk can only be tried by a user who may mount one");
+            return None;
+        }
+        Some(SmallDisk(dir))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    let dir = tempfile::tempdir_in(disk.path()).unwrap();
+    let setup = Setup::in_dir(dir);
+    let ballast = disk.path().join("ballast");
+    let fill = || std::fs::write(&ballast, vec![0; 64 << 20]).unwrap_err();
+
+    // A step that fills the disk itself: its last words arrive.
+    let (ending, seen) = setup.run("fills", task("cat /dev/zero > file || { echo cannot write >&2; exit 9; }"));
+    assert_eq!(ending, exited(9, &[]));
+    assert!(seen.text().ends_with("cannot write\n"), "{}", seen.text());
+    setup.server.order(|orders| orders.forget.push("fills".into()));
+    eventually("its folder is gone", || !setup.folder("fills").exists());
+
+    // A step that prints while the disk is full waits until it is not.
+    let script = "echo ready; while ! [ -e go ]; do sleep 0.01; done; yes | head -c 2000000; echo end";
+    setup.server.give(attempt("waits", task(script)));
+    setup.server.printed("waits", "ready\n");
+    fill();
+    // An empty file needs no space on this file system.
+    std::fs::write(setup.folder("waits").join("work/go"), "").unwrap();
+    eventually("it used what was set aside", || !setup.folder("waits").join("reserve").exists());
+
+    // Meanwhile nothing can be started; it says why, and what comes later works again.
+    setup.server.give(attempt("refused", task("true")));
+    let (ending, _) = setup.server.finished("refused");
+    let Ending::CouldNotRun { message } = ending else { panic!("{ending:?}") };
+    assert!(message.contains("No space left on device"), "{message}");
+    std::fs::remove_file(&ballast).unwrap();
+    let (ending, seen) = setup.server.finished("waits");
+    assert_eq!((ending, seen.output.len()), (exited(0, &[]), 2_000_010));
+    assert_eq!(setup.run("after", task("echo fine")).1.text(), "fine\n");
+}
