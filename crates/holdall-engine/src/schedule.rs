@@ -53,6 +53,8 @@ pub struct JobView {
     pub pending: Vec<PendingView>,
     /// Why builds do not start by themselves here although their inputs fit: a held environment.
     pub automatic_holds: Vec<Hold>,
+    /// What holds nothing back now but may leave people waiting in vain: a resource that cannot be checked.
+    pub notes: Vec<Hold>,
 }
 
 /// Who paused something.
@@ -187,6 +189,14 @@ pub struct Decision {
 
 /// Decides what happens with a job.
 pub fn schedule(job: &JobView) -> Decision {
+    let mut decision = decide(job);
+    if decision.actions.is_empty() {
+        decision.holds.extend(job.notes.iter().cloned());
+    }
+    decision
+}
+
+fn decide(job: &JobView) -> Decision {
     let mut decision = Decision::default();
     for build in &job.pending {
         if let Some(reason) = &build.abort {

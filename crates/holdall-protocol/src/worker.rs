@@ -173,10 +173,10 @@ pub enum StepSpec {
         /// The artifact that was named as image, if any; not used by the process runtime.
         image: Option<String>,
     },
-    /// Makes an artifact of files that the server has.
+    /// Makes artifacts of files that the server has.
     Files {
-        /// The artifact.
-        artifact: String,
+        /// The artifacts, all with the same files.
+        artifacts: Vec<String>,
         /// Path to contents.
         files: BTreeMap<String, String>,
     },
@@ -289,6 +289,9 @@ pub enum Fact {
         at: i64,
         /// Versions, oldest first, or what went wrong.
         result: Result<Vec<BTreeMap<String, String>>, String>,
+        /// What the type says of each version, in the same order; may be shorter.
+        #[serde(default)]
+        metadata: Vec<Vec<MetadataField>>,
     },
 }
 

@@ -427,3 +427,12 @@ pub fn build_outputs(tx: &mut Tx<'_>, id: BuildId) -> Result<Vec<(String, Versio
         .map(|row| Ok((row.get(0)?, row.get(1)?)))
         .collect()
 }
+
+/// Whether a version is still known in the resource's scope.
+pub fn version_is_known(tx: &mut Tx<'_>, resource: ResourceId, version: &Version) -> Result<bool, StoreError> {
+    let row = tx.query_one(
+        "SELECT 1 FROM version v JOIN resource r ON r.scope_id = v.scope_id WHERE r.id = ?1 AND v.digest = ?2",
+        params![resource, &version.digest()],
+    )?;
+    Ok(row.is_some())
+}

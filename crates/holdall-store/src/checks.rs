@@ -172,3 +172,9 @@ pub fn check_abandon(tx: &mut Tx<'_>, worker: &str, now: Timestamp) -> Result<()
     tx.signal(Signal::Workers);
     Ok(())
 }
+
+/// Whether a check of a scope is wanted and has not begun. One that runs may have looked too early for whoever asks.
+pub fn check_is_wanted(tx: &mut Tx<'_>, scope: ScopeId) -> Result<bool, StoreError> {
+    let row = tx.query_one("SELECT 1 FROM scope WHERE id = ?1 AND wanted_at IS NOT NULL", params![scope])?;
+    Ok(row.is_some())
+}

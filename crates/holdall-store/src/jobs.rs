@@ -296,3 +296,13 @@ pub fn in_flight(tx: &mut Tx<'_>, job: JobId) -> Result<InFlight, StoreError> {
         .map(|(build, name, _)| (build, name));
     Ok(InFlight { running, before })
 }
+
+/// Whether a job shares a serial group with another one.
+pub fn shares_group(tx: &mut Tx<'_>, job: JobId) -> Result<bool, StoreError> {
+    let row = tx.query_one(
+        "SELECT 1 FROM job_group g JOIN job_group o ON o.pipeline_id = g.pipeline_id AND o.name = g.name \
+         AND o.job_id <> g.job_id WHERE g.job_id = ?1 LIMIT 1",
+        params![job],
+    )?;
+    Ok(row.is_some())
+}

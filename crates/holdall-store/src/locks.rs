@@ -278,3 +278,14 @@ pub fn lock_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<(Vec<LockId>, Option<
         .flatten();
     Ok((due, next))
 }
+
+/// The locks that a build holds: id and name.
+pub fn lock_list_of_build(tx: &mut Tx<'_>, build: BuildId) -> Result<Vec<(LockId, String)>, StoreError> {
+    tx.query(
+        "SELECT DISTINCT l.id, l.name FROM lock_holding h JOIN lock l ON l.id = h.lock_id WHERE h.build_id = ?1",
+        params![build],
+    )?
+    .iter()
+    .map(|row| Ok((row.get(0)?, row.get(1)?)))
+    .collect()
+}

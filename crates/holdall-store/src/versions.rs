@@ -311,3 +311,18 @@ pub fn version_get_many(
     }
     Ok(found)
 }
+
+/// Sets what a type says of a known version; an unknown one stays unknown.
+pub fn version_set_metadata(
+    tx: &mut Tx<'_>,
+    scope: ScopeId,
+    digest: &VersionDigest,
+    metadata: &[(String, String)],
+) -> Result<(), StoreError> {
+    let text = metadata_text(metadata)?;
+    tx.execute(
+        "UPDATE version SET metadata = COALESCE(?3, metadata) WHERE scope_id = ?1 AND digest = ?2",
+        params![scope, digest, text],
+    )?;
+    Ok(())
+}

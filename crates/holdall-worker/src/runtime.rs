@@ -179,9 +179,11 @@ impl Runtime {
 
     /// The same; the error is why it could not be run.
     fn run_to_exit(&self, assignment: &Assignment, folder: &Path) -> Result<Ending, String> {
-        if let StepSpec::Files { artifact, files } = &assignment.spec {
-            self.make_files(assignment, folder, artifact, files)?;
-            return Ok(Ending::Exited { status: 0, result: None, artifacts: vec![artifact.clone()] });
+        if let StepSpec::Files { artifacts, files } = &assignment.spec {
+            for artifact in artifacts {
+                self.make_files(assignment, folder, artifact, files)?;
+            }
+            return Ok(Ending::Exited { status: 0, result: None, artifacts: artifacts.clone() });
         }
         // Waits for as long as a shim that an earlier worker started is there.
         let lock = File::create(folder.join("lock"))

@@ -105,7 +105,12 @@ impl Checks {
                 }
             };
             let result = self.check(&order);
-            self.reporter.add(Fact::Checked { check: order.check, at: now_micros(), result });
+            self.reporter.add(Fact::Checked {
+                check: order.check,
+                at: now_micros(),
+                result,
+                metadata: Vec::new(),
+            });
         }
     }
 

@@ -1,0 +1,414 @@
+//! Reads everything that the engine wants to know about one job.
+
+use std::collections::BTreeMap;
+
+use holdall_engine::ids::{BuildId, JobId};
+use holdall_engine::pipeline::VersionChoice;
+use holdall_engine::plan::LockMode;
+use holdall_engine::release::Role;
+use holdall_engine::release::bags::{barred, choose, held, held_back};
+use holdall_engine::report::{Code, Hold};
+use holdall_engine::resolve::{Failure, Input, Unresolved, Wanted, resolve_inputs};
+use holdall_engine::schedule::{
+    CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView,
+};
+use holdall_engine::version::Version;
+use holdall_store::builds::{self, BuildInput, BuildRow};
+use holdall_store::environments::{self, EnvironmentRow};
+use holdall_store::history::TxHistory;
+use holdall_store::jobs::{self, InputRow, JobRow};
+use holdall_store::{StoreError, Tx, bags, checks, locks, versions};
+
+use crate::error::from_json;
+use crate::release::bags::{Judge, bag_number, bag_version};
+use crate::release::deployments::{deployment_of_version, deployment_view};
+use crate::release::locks::lock_view;
+
+/// A job as it was looked at: what the engine decides on, and what its actions need.
+pub struct Look {
+    /// What the engine decides on.
+    pub view: JobView,
+    /// The job.
+    pub job: JobRow,
+    /// What is kept of its configuration.
+    pub spec: JobSpec,
+    /// Its environment, where it has one.
+    pub environment: Option<EnvironmentRow>,
+    /// The inputs that a build without inputs of its own starts with.
+    pub inputs: Vec<BuildInput>,
+    /// The builds that vouched for them.
+    pub pipes: Vec<BuildId>,
+    /// The inputs of builds that have their own.
+    pub fixed: BTreeMap<BuildId, (Vec<BuildInput>, Vec<BuildId>)>,
+}
+
+/// Looks at a job; `None`: it is not configured any more.
+pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
+    let Some(job) = jobs::job_get(tx, id)?.filter(|job| job.active) else { return Ok(None) };
+    let spec: JobSpec = from_json(&job.spec)?;
+    let environment = match spec.role {
+        Some(_) => environments::environment_of_pipeline(tx, job.pipeline)?,
+        None => None,
+    };
+    let rows = jobs::job_inputs(tx, id)?;
+    let pending = builds::build_list_pending(tx, id)?;
+    let judge = match (&environment, spec.role) {
+        (Some(environment), Some(Role::StartDeploy)) => Some(Judge::read(tx, environment.clone())?),
+        _ => None,
+    };
+    let mut looked = Look {
+        view: JobView {
+            name: format!("{}/{}/{}", job.team, job.pipeline_name, job.name),
+            pipeline: format!("{}/{}", job.team, job.pipeline_name),
+            paused: job.paused.as_ref().map(pause),
+            pipeline_paused: job.pipeline_paused.as_ref().map(pause),
+            ..JobView::default()
+        },
+        spec,
+        environment,
+        inputs: Vec::new(),
+        pipes: Vec::new(),
+        fixed: BTreeMap::new(),
+        job,
+    };
+    look_at_inputs(tx, &mut looked, &rows, judge.as_ref(), &pending)?;
+    if let Some(demand) = &looked.spec.demand {
+        let lock = locks::lock_ensure(tx, &demand.environment)?;
+        looked.view.lock = Some((demand.mode, lock_view(tx, lock, &demand.environment)?));
+    }
+    if looked.job.max_in_flight > 0 {
+        let in_flight = jobs::in_flight(tx, id)?;
+        looked.view.limit = Some(LimitView {
+            max: usize::try_from(looked.job.max_in_flight).unwrap_or(usize::MAX),
+            shared: jobs::shares_group(tx, id)?,
+            running: in_flight.running,
+            before: in_flight
+                .before
+                .filter(|(before, _)| pending.first().is_some_and(|first| *before < first.id.0))
+                .map(|(build, job)| (BuildId(build), job)),
+        });
+    }
+    looked.view.checks = rows
+        .iter()
+        .filter(|row| is_checked(row))
+        .map(|row| {
+            Ok(CheckView {
+                input: row.name.clone(),
+                resource: format!("{}/{}", looked.view.pipeline, row.resource_name),
+                scope: row.scope.ok_or_else(|| StoreError::Inconsistent("a resource has no scope".to_owned()))?,
+                trigger: row.trigger,
+                checked_at: row.checked_at,
+                overdue: row.checked_at.is_none(),
+                wanted: row.scope.map(|scope| checks::check_is_wanted(tx, scope)).transpose()?.unwrap_or(false),
+            })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    let queued = match &looked.spec.demand {
+        Some(demand) => {
+            let lock = locks::lock_ensure(tx, &demand.environment)?;
+            locks::wait_list(tx, lock)?.into_iter().filter_map(|wait| wait.build).collect()
+        }
+        None => Vec::new(),
+    };
+    for build in &pending {
+        let fixed = fix(tx, &mut looked, build, judge.as_ref())?;
+        looked.view.pending.push(PendingView {
+            id: build.id,
+            name: build.name.clone(),
+            manual: build.manual,
+            rerun: build.rerun_of.is_some(),
+            created_at: build.created_at,
+            abort: build.abort_at.map(|_| abort_sentence(build)),
+            first_in_line: build.first_in_line,
+            queued: queued.contains(&build.id),
+            fixed,
+        });
+    }
+    Ok(Some(looked))
+}
+
+fn pause(pause: &jobs::Pause) -> Pause {
+    Pause { by: pause.by.clone(), at: pause.at, reason: pause.reason.clone() }
+}
+
+fn abort_sentence(build: &BuildRow) -> String {
+    let by = build.abort_by.as_deref().unwrap_or("somebody");
+    match &build.abort_reason {
+        Some(reason) => format!("{by} aborted it: {reason}"),
+        None => format!("{by} aborted it"),
+    }
+}
+
+/// Whether versions of an input are found by checks, rather than by other jobs or by the server itself.
+fn is_checked(row: &InputRow) -> bool {
+    !row.has_passed
+        && row.step_pin.is_none()
+        && row.resource_pin.is_none()
+        && row.scope.is_some()
+        && !holdall_store::pipelines::is_release_type(&row.resource_type)
+}
+
+fn look_at_inputs(
+    tx: &mut Tx<'_>,
+    looked: &mut Look,
+    rows: &[InputRow],
+    judge: Option<&Judge>,
+    pending: &[BuildRow],
+) -> Result<(), StoreError> {
+    let mut view = InputsView::default();
+    let mut inputs = Vec::new();
+    for row in rows {
+        if judge.is_some() && row.resource_type == "deployment-bag" {
+            continue;
+        }
+        let step = match row.choice.as_str() {
+            "every" => VersionChoice::Every,
+            "pinned" => VersionChoice::Pinned(row.step_pin.clone().unwrap_or_default()),
+            _ => VersionChoice::Latest,
+        };
+        inputs.push(Input {
+            name: row.name.clone(),
+            resource: row.resource,
+            passed: row.passed.clone(),
+            wanted: Wanted::new(&step, row.resource_pin.as_ref()),
+            trigger: row.trigger,
+        });
+    }
+    let resolution = resolve_inputs(&inputs, looked.job.id, &mut TxHistory::new(tx))?;
+    view.triggers = resolution.triggers();
+    for input in resolution.inputs {
+        let Some(row) = rows.iter().find(|row| row.name == input.name) else { continue };
+        match input.result {
+            Ok(resolved) => {
+                if row.resource_type == "deployment"
+                    && let Some(environment) = &looked.environment
+                    && let Some(deployment) = deployment_of_version(tx, environment, &resolved.version)?
+                {
+                    view.deployment = Some(deployment_view(&deployment, &environment.name));
+                }
+                looked.pipes.extend(resolved.passed_builds);
+                looked.inputs.push(BuildInput {
+                    name: input.name,
+                    resource: input.resource,
+                    version: resolved.version,
+                    first_occurrence: resolved.first_occurrence,
+                });
+            }
+            Err(unresolved) => view.holds.extend(unresolved_holds(tx, looked, row, &unresolved)?),
+        }
+    }
+    for row in rows.iter().filter(|row| is_checked(row)) {
+        if let (Some(error), true) = (&row.check_error, view.holds.is_empty()) {
+            // Not a reason to wait: the versions that are known will do. It is said, so that nobody waits in vain.
+            looked.view.notes.push(check_failing(looked, row, error));
+        }
+    }
+    if let Some(judge) = judge {
+        choose_bag(tx, looked, rows, judge, pending, &mut view)?;
+    }
+    looked.pipes.sort();
+    looked.pipes.dedup();
+    looked.view.inputs = view;
+    Ok(())
+}
+
+fn check_failing(looked: &Look, row: &InputRow, error: &str) -> Hold {
+    let resource = format!("{}/{}", looked.view.pipeline, row.resource_name);
+    let first = error.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+    Hold::new(Code::CheckFailing, format!("{resource} cannot be checked: {first}"))
+        .since(row.failing_since)
+        .command(format!("holdall resource check {resource}"))
+}
+
+/// An input without a version, as the report says it.
+fn unresolved_holds(
+    tx: &mut Tx<'_>,
+    looked: &Look,
+    row: &InputRow,
+    unresolved: &Unresolved,
+) -> Result<Vec<Hold>, StoreError> {
+    let resource = format!("{}/{}", looked.view.pipeline, row.resource_name);
+    let mut holds = Vec::new();
+    if let Some(error) = row.check_error.as_ref().filter(|_| !row.has_passed) {
+        holds.push(check_failing(looked, row, error));
+    }
+    let disabled = || -> Hold {
+        Hold::new(Code::VersionDisabled, format!("every version of {resource} is unticked"))
+            .command(format!("holdall resource versions {resource}"))
+    };
+    match &unresolved.failure {
+        Failure::NoLatestVersion | Failure::NoVersion => {
+            let some = match row.scope {
+                Some(scope) => versions::version_newest(tx, scope)?.is_some(),
+                None => false,
+            };
+            if some {
+                holds.push(disabled());
+            } else if row.checked_at.is_none() && !holdall_store::pipelines::is_release_type(&row.resource_type) {
+                holds.push(
+                    Hold::new(Code::CheckPending, format!("{resource} has not been checked yet"))
+                        .command(format!("holdall resource check {resource}")),
+                );
+            } else {
+                holds.push(
+                    Hold::new(Code::NoVersion, format!("{resource} has no version yet"))
+                        .command(format!("holdall resource check {resource}")),
+                );
+            }
+        }
+        Failure::PinNotFound(pin) => holds.push(
+            Hold::new(Code::VersionPinned, format!("{resource} is pinned at {pin}, which is not known"))
+                .command(format!("holdall unpin {resource}")),
+        ),
+        Failure::NoSatisfiableBuilds => {
+            let mut names = Vec::new();
+            for passed in &row.passed {
+                names.push(jobs::job_get(tx, *passed)?.map_or_else(|| passed.to_string(), |job| job.name));
+            }
+            let nearest = unresolved.nearest().map(|why| format!("; nearest: {why}")).unwrap_or_default();
+            holds.push(Hold::new(
+                Code::PassedUnsatisfied,
+                format!(
+                    "{}: no version of {} has passed {}{nearest}",
+                    looked.job.name,
+                    row.resource_name,
+                    names.join(" and ")
+                ),
+            ));
+        }
+    }
+    Ok(holds)
+}
+
+/// The bag that a build of `start-deploy` takes: by itself the engine's choice among the bags above the highest that
+/// has started; for a person's build the frozen bag, or the newest that nothing bars.
+fn choose_bag(
+    tx: &mut Tx<'_>,
+    looked: &mut Look,
+    rows: &[InputRow],
+    judge: &Judge,
+    pending: &[BuildRow],
+    view: &mut InputsView,
+) -> Result<(), StoreError> {
+    let Some(row) = rows.iter().find(|row| row.resource_type == "deployment-bag") else { return Ok(()) };
+    let candidates = judge.candidates(tx)?;
+    let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
+    let automatic = choose(&judge.view, &views);
+    let by_person = pending.first().is_some_and(|build| build.manual && build.rerun_of.is_none());
+    let chosen = match automatic {
+        Some(number) => Some(number),
+        None if by_person => newest_for_person(tx, judge)?,
+        None => None,
+    };
+    view.triggers = automatic.is_some() && row.trigger;
+    match chosen {
+        Some(number) => looked.inputs.push(BuildInput {
+            name: row.name.clone(),
+            resource: row.resource,
+            version: bag_version(number),
+            first_occurrence: automatic.is_some(),
+        }),
+        None => {
+            match views.last() {
+                Some(newest) => view.holds.extend(held_back(&judge.view, newest)),
+                None => view.holds.push(
+                    Hold::new(
+                        Code::NoVersion,
+                        format!("no bag waits for {}: everything that may come has come", judge.environment.name),
+                    )
+                    .command(format!("holdall why {}", judge.environment.name)),
+                ),
+            }
+        }
+    }
+    if let Some((code, mark)) = &judge.view.held {
+        looked.view.automatic_holds.push(held(&judge.view, *code, mark));
+    }
+    Ok(())
+}
+
+fn newest_for_person(tx: &mut Tx<'_>, judge: &Judge) -> Result<Option<i64>, StoreError> {
+    if let Some((pin, _)) = &judge.view.pin {
+        return Ok(Some(*pin));
+    }
+    let Some(scope) = judge.resource.scope else { return Ok(None) };
+    let mut below = None;
+    loop {
+        let page = versions::version_list(tx, scope, below, 50)?;
+        let Some(last) = page.last() else { return Ok(None) };
+        below = Some(last.order);
+        for version in &page {
+            let Some(number) = bag_number(&version.version) else { continue };
+            let Some(row) = bags::bag_find(tx, judge.environment.system, number)? else { continue };
+            let bag = judge.bag(tx, &row)?;
+            if barred(&judge.view, &bag).is_empty() {
+                return Ok(Some(number));
+            }
+        }
+    }
+}
+
+/// The inputs that a build has from the start: a rerun's are its original's, a deployment of one bag has that bag.
+fn fix(
+    tx: &mut Tx<'_>,
+    looked: &mut Look,
+    build: &BuildRow,
+    judge: Option<&Judge>,
+) -> Result<Option<FixedView>, StoreError> {
+    if let Some(original) = build.rerun_of {
+        let mut inputs = builds::build_inputs(tx, original)?;
+        let mut view = FixedView::default();
+        for input in &mut inputs {
+            input.first_occurrence = false;
+            if !builds::version_is_known(tx, input.resource, &input.version)? {
+                view.impossible = true;
+                view.holds.push(Hold::new(
+                    Code::NoVersion,
+                    format!("chosen version of input {} not available", input.name),
+                ));
+            }
+            view.deployment = match (&looked.environment, deployment_key(&input.version)) {
+                (Some(environment), true) => deployment_of_version(tx, environment, &input.version)?
+                    .map(|deployment| deployment_view(&deployment, &environment.name)),
+                _ => view.deployment,
+            };
+        }
+        let pipes = builds::build_pipes(tx, original)?;
+        looked.fixed.insert(build.id, (inputs, pipes));
+        return Ok(Some(view));
+    }
+    let (Some(number), Some(judge)) = (build.fixed_bag, judge) else { return Ok(None) };
+    let mut view = FixedView::default();
+    match bags::bag_find(tx, judge.environment.system, number)? {
+        Some(row) => {
+            let bag = judge.bag(tx, &row)?;
+            view.holds = barred(&judge.view, &bag);
+        }
+        None => {
+            view.impossible = true;
+            view.holds.push(Hold::new(Code::NotPacked, format!("there is no bag {number}")));
+        }
+    }
+    let rows = jobs::job_inputs(tx, looked.job.id)?;
+    let mut inputs: Vec<BuildInput> =
+        looked.inputs.iter().filter(|input| input.resource != judge.resource.id).cloned().collect();
+    if let Some(row) = rows.iter().find(|row| row.resource == judge.resource.id) {
+        inputs.push(BuildInput {
+            name: row.name.clone(),
+            resource: row.resource,
+            version: bag_version(number),
+            first_occurrence: false,
+        });
+    }
+    looked.fixed.insert(build.id, (inputs, looked.pipes.clone()));
+    Ok(Some(view))
+}
+
+fn deployment_key(version: &Version) -> bool {
+    version.0.contains_key("deployment")
+}
+
+/// Whether a demand is one that is granted when a build starts.
+pub(super) fn is_granted(mode: LockMode) -> bool {
+    matches!(mode, LockMode::Acquire | LockMode::During { .. })
+}

@@ -1,0 +1,67 @@
+//! Saving a pipeline: what the store keeps of it for the scheduler.
+
+use std::collections::BTreeMap;
+
+use holdall_config::glob::Glob;
+use holdall_engine::ids::PipelineId;
+use holdall_engine::pipeline::Pipeline;
+use holdall_engine::plan::{job_inputs, lock_demand};
+use holdall_engine::release::Role;
+use holdall_engine::schedule::JobSpec;
+use holdall_engine::time::Timestamp;
+use holdall_store::pipelines::{PipelineSave, pipeline_save};
+use holdall_store::{Tx, access, checks};
+
+use crate::error::{Error, json_text};
+
+/// Saves a pipeline that was validated. `roles`: what its jobs are for, in an environment's pipeline; empty for a
+/// pipeline of one's own. `paused`: whether it starts paused where it is new.
+pub fn save(
+    tx: &mut Tx<'_>,
+    team: &str,
+    name: &str,
+    config: &Pipeline,
+    roles: &BTreeMap<String, Role>,
+    paused: bool,
+    now: Timestamp,
+) -> Result<PipelineId, Error> {
+    let mut specs = BTreeMap::new();
+    for job in &config.jobs {
+        let demand = lock_demand(job, config)
+            .map_err(|error| Error::invalid(format!("job {} of {team}/{name}: {error}", job.name)))?;
+        let spec = JobSpec {
+            role: roles.get(&job.name).copied(),
+            demand,
+            disable_manual_trigger: job.disable_manual_trigger,
+            disable_reruns: job.disable_reruns,
+        };
+        specs.insert(job.name.clone(), json_text(&spec)?);
+    }
+    let team = access::team_ensure(tx, team)?;
+    let id = pipeline_save(
+        tx,
+        &PipelineSave {
+            team,
+            name,
+            config,
+            specs: &specs,
+            passed: &expand_passed,
+            inputs: &job_inputs,
+            paused,
+        },
+        now,
+    )?;
+    checks::check_rearm(tx, id, now)?;
+    Ok(id)
+}
+
+/// The jobs that a `passed` entry names: itself, or all that its glob matches (reference, section 1.8).
+fn expand_passed(pattern: &str, config: &Pipeline) -> Vec<String> {
+    if config.job(pattern).is_some() {
+        return vec![pattern.to_owned()];
+    }
+    match Glob::of_passed(pattern) {
+        Some(glob) => config.jobs.iter().map(|job| &job.name).filter(|name| glob.matches(name)).cloned().collect(),
+        None => Vec::new(),
+    }
+}

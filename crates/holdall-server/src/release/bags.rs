@@ -1,0 +1,201 @@
+//! How the bags of an environment stand, as the engine's choice sees them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdall_engine::bag::Bag;
+use holdall_engine::ids::EnvironmentId;
+use holdall_engine::release::bags::{BagView, BagsView, Mark, SuspectHit};
+use holdall_engine::report::Code;
+use holdall_engine::version::{Version, VersionDigest};
+use holdall_store::bags::{self, BagRow, SuspectRow};
+use holdall_store::environments::{self, EnvironmentRow};
+use holdall_store::resources::{self, ResourceRow};
+use holdall_store::versions::{self, DisabledRow};
+use holdall_store::{StoreError, Tx};
+
+use super::{EnvironmentSpec, ancestors, environments_of, packed_in};
+use crate::error::from_json;
+
+/// Everything that is needed to judge bags in one environment; read once, then asked for any number of bags.
+pub struct Judge {
+    /// The environment.
+    pub environment: EnvironmentRow,
+    /// What its system file says.
+    pub spec: EnvironmentSpec,
+    /// What the choice looks at.
+    pub view: BagsView,
+    /// Its resource of type `deployment-bag`.
+    pub resource: ResourceRow,
+    chain: Vec<(EnvironmentRow, EnvironmentSpec)>,
+    packing: Option<EnvironmentId>,
+    disabled: BTreeMap<VersionDigest, DisabledRow>,
+    withdrawn: Vec<(String, VersionDigest, DisabledRow)>,
+    suspects: Vec<(String, SuspectRow)>,
+    passed: Vec<(String, BTreeSet<i64>)>,
+}
+
+/// A bag as a version of `deployment-bag`.
+pub fn bag_version(number: i64) -> Version {
+    Version::of("bag", &number.to_string())
+}
+
+/// The number of a bag in a version of any release type.
+pub fn bag_number(version: &Version) -> Option<i64> {
+    version.0.get("bag")?.parse().ok()
+}
+
+/// The bag itself.
+pub fn bag_of(row: &BagRow) -> Result<Bag, StoreError> {
+    from_json(&row.body)
+}
+
+impl Judge {
+    /// Reads how an environment stands.
+    pub fn read(tx: &mut Tx<'_>, environment: EnvironmentRow) -> Result<Judge, StoreError> {
+        let spec = EnvironmentSpec::of(&environment)?;
+        let chain = environments_of(tx, environment.system)?;
+        let resource = resources::resource_of_type(tx, environment.pipeline, "deployment-bag")?
+            .ok_or_else(|| StoreError::Inconsistent(format!("{} has no deployment-bag", environment.name)))?;
+        let mut disabled = BTreeMap::new();
+        for row in versions::disabled_list(tx, resource.id)? {
+            disabled.insert(row.digest.clone(), row);
+        }
+        let mut suspects = Vec::new();
+        for row in bags::suspect_list(tx, environment.id)? {
+            suspects.push((environment.name.clone(), row));
+        }
+        let mut withdrawn = Vec::new();
+        for name in ancestors(&chain, &environment.name) {
+            let Some((above, _)) = chain.iter().find(|(row, _)| row.name == name) else { continue };
+            for row in bags::suspect_list(tx, above.id)? {
+                if !row.here_only {
+                    suspects.push((name.clone(), row));
+                }
+            }
+            if let Some(bags_above) = resources::resource_of_type(tx, above.pipeline, "deployment-bag")? {
+                for row in versions::disabled_list(tx, bags_above.id)? {
+                    if row.withdraws {
+                        withdrawn.push((name.clone(), row.digest.clone(), row));
+                    }
+                }
+            }
+        }
+        let mut passed = Vec::new();
+        for name in &spec.after {
+            if let Some((before, _)) = chain.iter().find(|(row, _)| row.name == *name) {
+                passed.push((name.clone(), bags::bags_passed(tx, before.id)?.into_iter().collect()));
+            }
+        }
+        let packing = packed_in(&chain, &environment.name)
+            .and_then(|name| chain.iter().find(|(row, _)| row.name == name).map(|(row, _)| row.id));
+        let view = BagsView {
+            system: environment.system_name.clone(),
+            environment: environment.name.clone(),
+            highest_started: environments::highest_started(tx, environment.id)?,
+            pin: resource.pin.as_ref().and_then(|pin| {
+                let mark =
+                    Mark { by: pin.by.clone(), at: pin.at, until: pin.until, reason: pin.reason.clone() };
+                bag_number(&pin.version).map(|number| (number, mark))
+            }),
+            superseding: spec.superseding(),
+            manual_promotion: spec.manual_promotion,
+            held: environment.held.as_ref().map(|held| {
+                let code = if held.code == "restored" { Code::Restored } else { Code::HeldAfterUnlock };
+                let mark = Mark {
+                    by: Some(held.by.clone()),
+                    at: Some(held.at),
+                    until: None,
+                    reason: held.reason.clone(),
+                };
+                (code, mark)
+            }),
+        };
+        Ok(Judge { environment, spec, view, resource, chain, packing, disabled, withdrawn, suspects, passed })
+    }
+
+    /// The environments of the system, in the order of the file.
+    pub fn chain(&self) -> &[(EnvironmentRow, EnvironmentSpec)] {
+        &self.chain
+    }
+
+    /// A bag as the choice sees it. A bag that was ever current here stays a target, also where an environment was
+    /// inserted before this one since (release model, section 2).
+    pub fn bag(&self, tx: &mut Tx<'_>, row: &BagRow) -> Result<BagView, StoreError> {
+        let bag = bag_of(row)?;
+        let digest = bag_version(row.number).digest();
+        let was_here = environments::deployment_list_of_bag(tx, self.environment.id, row.number)?
+            .iter()
+            .any(|deployment| deployment.deployed_at.is_some());
+        let not_passed = if was_here {
+            Vec::new()
+        } else {
+            self.passed
+                .iter()
+                .filter(|(_, bags)| !bags.contains(&row.number))
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        let suspects = self
+            .suspects
+            .iter()
+            .filter(|(_, suspect)| {
+                bag.services.get(&suspect.service).is_some_and(|service| service.version == suspect.version)
+            })
+            .map(|(place, suspect)| SuspectHit {
+                service: suspect.service.clone(),
+                version: suspect.version.to_string(),
+                brought_by: suspect.bag,
+                environment: place.clone(),
+                mark: Mark {
+                    by: Some(suspect.by.clone()),
+                    at: Some(suspect.at),
+                    until: None,
+                    reason: suspect.reason.clone(),
+                },
+            })
+            .collect();
+        Ok(BagView {
+            number: row.number,
+            not_passed,
+            belongs: was_here || self.packing == Some(row.environment),
+            disabled: self.disabled.get(&digest).map(mark),
+            withdrawn: self
+                .withdrawn
+                .iter()
+                .find(|(_, withdrawn, _)| *withdrawn == digest)
+                .map(|(place, _, row)| (place.clone(), mark(row))),
+            suspects,
+            missing: self.spec.needs.iter().filter(|name| !bag.services.contains_key(*name)).cloned().collect(),
+        })
+    }
+
+    /// The bags above the highest that has started here and that belong here, oldest first.
+    pub fn candidates(&self, tx: &mut Tx<'_>) -> Result<Vec<(BagRow, BagView)>, StoreError> {
+        let mut candidates = Vec::new();
+        for row in bags::bag_list_above(tx, self.environment.system, self.view.highest_started, 1000)? {
+            if self.packing == Some(row.environment) {
+                let view = self.bag(tx, &row)?;
+                candidates.push((row, view));
+            }
+        }
+        Ok(candidates)
+    }
+}
+
+fn mark(row: &DisabledRow) -> Mark {
+    Mark { by: Some(row.by.clone()), at: Some(row.at), until: row.until, reason: row.reason.clone() }
+}
+
+/// Writes a bag as a version of `deployment-bag` in an environment, which makes it eligible there.
+pub fn bag_arrive(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentRow,
+    number: i64,
+    now: holdall_engine::time::Timestamp,
+) -> Result<(), StoreError> {
+    let resource = resources::resource_of_type(tx, environment.pipeline, "deployment-bag")?;
+    if let Some(scope) = resource.and_then(|resource| resource.scope) {
+        versions::version_save_at(tx, scope, &bag_version(number), number, now)?;
+    }
+    Ok(())
+}

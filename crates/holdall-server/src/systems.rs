@@ -1,0 +1,285 @@
+//! Setting a system: its environments, their pipelines, and what is under way meanwhile (release model, section 2).
+
+use std::collections::BTreeMap;
+
+use holdall_config::system::{self, CompiledEnvironment, System};
+use holdall_engine::ids::SystemId;
+use holdall_engine::pipeline::Pipeline;
+use holdall_engine::release::Role;
+use holdall_engine::time::Timestamp;
+use holdall_store::environments::{self, EnvironmentRow};
+use holdall_store::{StoreError, Tx, bags, locks, pipelines as pipeline_rows, systems};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Refusal, from_json, json_text};
+use crate::pipelines;
+use crate::release::bags::bag_arrive;
+use crate::release::deployments::deployment_open;
+use crate::release::{EnvironmentSpec, environments_of};
+
+/// A pipeline and spec that wait for a deployment to end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    team: String,
+    pipeline: String,
+    config: Pipeline,
+    spec: EnvironmentSpec,
+}
+
+/// What setting a system did.
+#[derive(Debug, Clone, Default)]
+pub struct SystemChange {
+    /// The system's name.
+    pub name: String,
+    /// Sentences about what changed and what waits.
+    pub sentences: Vec<String>,
+}
+
+/// Parses a system file; all mistakes are in the refusal.
+pub fn parse(text: &str, vars: &BTreeMap<String, Value>) -> Result<System, Error> {
+    let parsed = system::parse(text, vars);
+    match parsed.into_result() {
+        Ok(system) => Ok(system),
+        Err(diagnostics) => {
+            let shown: Vec<String> =
+                diagnostics.iter().map(|diagnostic| diagnostic.render("system.yml", text)).collect();
+            Err(Error::Refused(Box::new(Refusal {
+                status: 400,
+                code: "invalid_system",
+                message: shown.join("\n"),
+                holds: Vec::new(),
+            })))
+        }
+    }
+}
+
+/// Makes or changes a system. Environments with a deployment under way take their new pipeline when it ends, or at
+/// once with `at_once`.
+pub fn set(
+    tx: &mut Tx<'_>,
+    text: &str,
+    vars: &BTreeMap<String, Value>,
+    at_once: bool,
+    now: Timestamp,
+) -> Result<SystemChange, Error> {
+    let model = parse(text, vars)?;
+    let mut change = SystemChange { name: model.name.clone(), sentences: Vec::new() };
+    let old = match systems::system_find(tx, &model.name)? {
+        Some(row) if row.text == text && from_json::<BTreeMap<String, Value>>(&row.vars)? == *vars => {
+            change.sentences.push("nothing changes".to_owned());
+            return Ok(change);
+        }
+        Some(row) => Some(from_json::<System>(&row.model)?),
+        None => None,
+    };
+    change.sentences.extend(system::diff(old.as_ref(), &model).sentences());
+    let id = systems::system_save(tx, &model.name, text, &json_text(vars)?, &json_text(&model)?, now)?;
+    let compiled = system::compile(&model);
+    rename(tx, id, &compiled)?;
+    remove(tx, id, &compiled, now)?;
+    for (position, environment) in compiled.iter().enumerate() {
+        set_environment(tx, id, position, &model, environment, at_once, now, &mut change)?;
+    }
+    arrive(tx, id, now)?;
+    Ok(change)
+}
+
+/// What the jobs of an environment's pipeline are for (release model, section 4).
+fn roles(compiled: &CompiledEnvironment) -> BTreeMap<String, Role> {
+    let last = compiled.deploy_jobs.last();
+    compiled
+        .config
+        .jobs
+        .iter()
+        .map(|job| {
+            let role = match job.name.as_str() {
+                "pack-bag" => Role::Pack,
+                "start-deploy" => Role::StartDeploy,
+                "signal-deploy-completion" => Role::Signal,
+                "force-unlock-pipeline" => Role::ForceUnlock,
+                name if compiled.deploy_jobs.iter().any(|deploy| deploy == name) => {
+                    Role::Deploy { last: last.is_some_and(|last| last == name) }
+                }
+                name if compiled.test_jobs.iter().any(|test| test == name) => Role::Test,
+                _ => Role::Periodic,
+            };
+            (job.name.clone(), role)
+        })
+        .collect()
+}
+
+fn spec_of(model: &System, compiled: &CompiledEnvironment) -> EnvironmentSpec {
+    EnvironmentSpec {
+        packs: compiled.packs,
+        after: compiled.after.clone(),
+        queue: compiled.queue,
+        manual_promotion: compiled.manual_promotion,
+        stop: compiled.stop.as_ref().map(|stop| (stop.signal.clone(), stop.grace.span.0 as f64 / 1e6)),
+        deploy_jobs: compiled.deploy_jobs.clone(),
+        needs: compiled.needs.clone(),
+        repositories: model
+            .services
+            .iter()
+            .filter_map(|service| Some((service.name.clone(), service.repository.clone()?)))
+            .collect(),
+        services: model.services.iter().map(|service| service.name.clone()).collect(),
+        allow: compiled.allow.clone(),
+    }
+}
+
+/// Refuses to touch an environment whose lock is held.
+fn must_be_free(tx: &mut Tx<'_>, row: &EnvironmentRow, what: &str) -> Result<(), Error> {
+    if let Some(holding) = locks::holding_list(tx, row.lock)?.first() {
+        return Err(Error::conflict(
+            "lock_held",
+            format!(
+                "{} cannot be {what}: {} holds its lock; wait until it is given back, or unlock it first with \
+                 `holdall lock force-unlock {}`",
+                row.name, holding.name, row.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn rename(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment]) -> Result<(), Error> {
+    for environment in compiled {
+        let Some(old) = environment.old_name.as_ref().filter(|old| **old != environment.environment) else { continue };
+        if let Some(row) = environments::environment_find(tx, system, old)?
+            && environments::environment_find(tx, system, &environment.environment)?.is_none()
+        {
+            must_be_free(tx, &row, "renamed")?;
+            environments::environment_rename(tx, row.id, &environment.environment)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(
+    tx: &mut Tx<'_>,
+    system: SystemId,
+    compiled: &[CompiledEnvironment],
+    now: Timestamp,
+) -> Result<(), Error> {
+    for row in environments::environment_list(tx, system)? {
+        if compiled.iter().any(|environment| environment.environment == row.name) {
+            continue;
+        }
+        must_be_free(tx, &row, "removed")?;
+        environments::environment_remove(tx, row.id)?;
+        pipeline_rows::pipeline_destroy(tx, row.pipeline, now)?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn set_environment(
+    tx: &mut Tx<'_>,
+    system: SystemId,
+    position: usize,
+    model: &System,
+    compiled: &CompiledEnvironment,
+    at_once: bool,
+    now: Timestamp,
+    change: &mut SystemChange,
+) -> Result<(), Error> {
+    let name = &compiled.environment;
+    let spec = spec_of(model, compiled);
+    let position = i64::try_from(position).unwrap_or(i64::MAX);
+    if let Some(row) = environments::environment_find(tx, system, name)? {
+        environments::environment_set_position(tx, row.id, position)?;
+        let config = pipeline_rows::pipeline_config(tx, row.pipeline)?;
+        if config == compiled.config && EnvironmentSpec::of(&row)? == spec {
+            environments::environment_set_waiting(tx, row.id, None)?;
+            return Ok(());
+        }
+        if let Some(deployment) = deployment_open(tx, &row)?.filter(|_| !at_once) {
+            let waiting = Waiting {
+                team: compiled.team.clone(),
+                pipeline: compiled.pipeline.clone(),
+                config: compiled.config.clone(),
+                spec,
+            };
+            environments::environment_set_waiting(tx, row.id, Some(&json_text(&waiting)?))?;
+            change.sentences.push(format!(
+                "{name} takes its new pipeline when deployment {} of bag {} has ended; --now applies it at once",
+                deployment.number, deployment.bag
+            ));
+            return Ok(());
+        }
+    }
+    let roles = roles(compiled);
+    let pipeline = pipelines::save(tx, &compiled.team, &compiled.pipeline, &compiled.config, &roles, false, now)?;
+    let lock = locks::lock_ensure(tx, name)?;
+    environments::environment_save(tx, system, name, position, lock, pipeline, &json_text(&spec)?)?;
+    Ok(())
+}
+
+/// Lets the bags that have passed all that comes before an environment be versions there: an environment may be new,
+/// or come after another one now.
+fn arrive(tx: &mut Tx<'_>, system: SystemId, now: Timestamp) -> Result<(), StoreError> {
+    let chain = environments_of(tx, system)?;
+    for (row, spec) in &chain {
+        let mut passed: Option<Vec<i64>> = None;
+        for before in &spec.after {
+            let Some((before, _)) = chain.iter().find(|(row, _)| row.name == *before) else { continue };
+            let bags = bags::bags_passed(tx, before.id)?;
+            passed = Some(match passed {
+                None => bags,
+                Some(so_far) => so_far.into_iter().filter(|bag| bags.contains(bag)).collect(),
+            });
+        }
+        for number in passed.unwrap_or_default() {
+            bag_arrive(tx, row, number, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets an environment take the pipeline that waits for its deployment to end, if it has.
+pub fn take_waiting(tx: &mut Tx<'_>, environment: &EnvironmentRow, now: Timestamp) -> Result<(), StoreError> {
+    let row = environments::environment_get(tx, environment.id)?;
+    let Some(text) = &row.waiting else { return Ok(()) };
+    if deployment_open(tx, &row)?.is_some() {
+        return Ok(());
+    }
+    let waiting: Waiting = from_json(text)?;
+    let system = systems::system_get(tx, row.system)?;
+    let model: System = from_json(&system.model)?;
+    environments::environment_set_waiting(tx, row.id, None)?;
+    let Some(compiled) = system::compile(&model).into_iter().find(|compiled| compiled.environment == row.name) else {
+        return Ok(());
+    };
+    let saved = pipelines::save(tx, &waiting.team, &waiting.pipeline, &waiting.config, &roles(&compiled), false, now);
+    let pipeline = match saved {
+        Ok(pipeline) => pipeline,
+        Err(Error::Store(error)) => return Err(error),
+        // It was validated when it was set; the environment keeps its old pipeline and the log says why.
+        Err(Error::Refused(refusal)) => {
+            tracing::error!(environment = %row.name, "the waiting pipeline was refused: {refusal}");
+            return Ok(());
+        }
+    };
+    environments::environment_save(
+        tx,
+        row.system,
+        &row.name,
+        row.position,
+        row.lock,
+        pipeline,
+        &json_text(&waiting.spec)?,
+    )?;
+    arrive(tx, row.system, now)
+}
+
+/// Takes a system out of use: refused while a lock of it is held.
+pub fn destroy(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), Error> {
+    let system = systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))?;
+    for row in environments::environment_list(tx, system.id)? {
+        must_be_free(tx, &row, "destroyed")?;
+        pipeline_rows::pipeline_destroy(tx, row.pipeline, now)?;
+    }
+    systems::system_destroy(tx, system.id, now)?;
+    Ok(())
+}
