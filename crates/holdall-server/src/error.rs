@@ -1,6 +1,7 @@
 //! What can go wrong when something is done to the server's state.
 
 use holdall_engine::report::Hold;
+use holdall_protocol::api::{Diagnostic, Preview, code};
 use holdall_store::StoreError;
 
 /// Why something was not done.
@@ -19,12 +20,18 @@ pub enum Error {
 pub struct Refusal {
     /// The status of HTTP.
     pub status: u16,
-    /// What it is, stable over releases.
+    /// One of the protocol's codes.
     pub code: &'static str,
     /// A sentence with the cause and the remedy.
     pub message: String,
+    /// The command that does what was wanted, or lifts what is in the way.
+    pub command: Option<String>,
     /// What holds it back, where that is why.
     pub holds: Vec<Hold>,
+    /// What is wrong with a file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What the act would do now, where that has changed.
+    pub preview: Option<Box<Preview>>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -33,25 +40,53 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-impl Error {
+impl Refusal {
     /// A refusal of one sentence.
-    pub fn refused(status: u16, code: &'static str, message: impl Into<String>) -> Error {
-        Error::Refused(Box::new(Refusal { status, code, message: message.into(), holds: Vec::new() }))
+    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal {
+            status,
+            code,
+            message: message.into(),
+            command: None,
+            holds: Vec::new(),
+            diagnostics: Vec::new(),
+            preview: None,
+        }
     }
 
+    /// With the command that does what was wanted.
+    pub fn command(mut self, command: impl Into<String>) -> Refusal {
+        self.command = Some(command.into());
+        self
+    }
+
+    /// With what holds it back.
+    pub fn holds(mut self, holds: Vec<Hold>) -> Refusal {
+        self.holds = holds;
+        self
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Refused(Box::new(refusal))
+    }
+}
+
+impl Error {
     /// There is no such thing (or it is not the asker's to see).
     pub fn not_found(what: impl std::fmt::Display) -> Error {
-        Error::refused(404, "not_found", format!("there is no {what}"))
+        Refusal::new(404, code::NOT_FOUND, format!("there is no {what}")).into()
     }
 
     /// What was asked for makes no sense.
     pub fn invalid(message: impl Into<String>) -> Error {
-        Error::refused(400, "invalid", message)
+        Refusal::new(422, code::INVALID, message).into()
     }
 
-    /// It does not go together with how things are.
-    pub fn conflict(code: &'static str, message: impl Into<String>) -> Error {
-        Error::refused(409, code, message)
+    /// It does not go together with how things are; `command` does what was wanted instead.
+    pub fn refused(message: impl Into<String>, command: impl Into<String>) -> Error {
+        Refusal::new(409, code::REFUSED, message).command(command).into()
     }
 }
 

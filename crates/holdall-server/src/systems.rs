@@ -7,6 +7,7 @@ use holdall_engine::ids::SystemId;
 use holdall_engine::pipeline::Pipeline;
 use holdall_engine::release::Role;
 use holdall_engine::time::Timestamp;
+use holdall_protocol::api::code;
 use holdall_store::environments::{self, EnvironmentRow};
 use holdall_store::{StoreError, Tx, bags, locks, pipelines as pipeline_rows, systems};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub struct SystemChange {
     pub name: String,
     /// Sentences about what changed and what waits.
     pub sentences: Vec<String>,
+    /// The differences of the compiled pipelines.
+    pub diff: Option<String>,
 }
 
 /// Parses a system file; all mistakes are in the refusal.
@@ -41,16 +44,32 @@ pub fn parse(text: &str, vars: &BTreeMap<String, Value>) -> Result<System, Error
     let parsed = system::parse(text, vars);
     match parsed.into_result() {
         Ok(system) => Ok(system),
-        Err(diagnostics) => {
-            let shown: Vec<String> =
-                diagnostics.iter().map(|diagnostic| diagnostic.render("system.yml", text)).collect();
-            Err(Error::Refused(Box::new(Refusal {
-                status: 400,
-                code: "invalid_system",
-                message: shown.join("\n"),
-                holds: Vec::new(),
-            })))
-        }
+        Err(diagnostics) => Err(wrong_file("the system file", &diagnostics)),
+    }
+}
+
+/// The refusal of a file with mistakes: all of them, each with its place.
+pub(crate) fn wrong_file(what: &str, diagnostics: &[holdall_config::diagnostic::Diagnostic]) -> Error {
+    let mistakes = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+    let plural = if mistakes == 1 { "mistake" } else { "mistakes" };
+    let mut refusal = Refusal::new(422, code::INVALID, format!("{what} has {mistakes} {plural}"));
+    refusal.diagnostics = diagnostics.iter().map(to_wire).collect();
+    refusal.into()
+}
+
+fn to_wire(diagnostic: &holdall_config::diagnostic::Diagnostic) -> holdall_protocol::api::Diagnostic {
+    let place = |n: usize| u32::try_from(n).ok();
+    holdall_protocol::api::Diagnostic {
+        severity: if diagnostic.is_error() {
+            holdall_protocol::api::Severity::Error
+        } else {
+            holdall_protocol::api::Severity::Warning
+        },
+        code: diagnostic.code.to_owned(),
+        line: diagnostic.span.and_then(|span| place(span.line)),
+        column: diagnostic.span.and_then(|span| place(span.column)),
+        message: diagnostic.message.clone(),
+        help: diagnostic.help.clone(),
     }
 }
 
@@ -64,7 +83,7 @@ pub fn set(
     now: Timestamp,
 ) -> Result<SystemChange, Error> {
     let model = parse(text, vars)?;
-    let mut change = SystemChange { name: model.name.clone(), sentences: Vec::new() };
+    let mut change = SystemChange { name: model.name.clone(), ..SystemChange::default() };
     let old = match systems::system_find(tx, &model.name)? {
         Some(row) if row.text == text && from_json::<BTreeMap<String, Value>>(&row.vars)? == *vars => {
             change.sentences.push("nothing changes".to_owned());
@@ -131,13 +150,12 @@ fn spec_of(model: &System, compiled: &CompiledEnvironment) -> EnvironmentSpec {
 /// Refuses to touch an environment whose lock is held.
 fn must_be_free(tx: &mut Tx<'_>, row: &EnvironmentRow, what: &str) -> Result<(), Error> {
     if let Some(holding) = locks::holding_list(tx, row.lock)?.first() {
-        return Err(Error::conflict(
-            "lock_held",
+        return Err(Error::refused(
             format!(
-                "{} cannot be {what}: {} holds its lock; wait until it is given back, or unlock it first with \
-                 `holdall lock force-unlock {}`",
-                row.name, holding.name, row.name
+                "{} cannot be {what}: {} holds its lock; wait until it is given back, or unlock it first",
+                row.name, holding.name
             ),
+            format!("holdall lock force-unlock {} --reason \"...\"", row.name),
         ));
     }
     Ok(())

@@ -415,3 +415,40 @@ pub fn highest_started(tx: &mut Tx<'_>, environment: EnvironmentId) -> Result<i6
     .ok_or_else(|| StoreError::Inconsistent("no maximum".to_owned()))?
     .get(0)
 }
+
+/// A force-unlock that waits for the processes of a deployment to end.
+#[derive(Debug, Clone)]
+pub struct PendingUnlock {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Whether the environment then waits for a person.
+    pub hold: bool,
+}
+
+/// Lets the lock be taken from a deployment as soon as its last running build has ended.
+pub fn unlock_when_ended(
+    tx: &mut Tx<'_>,
+    id: DeploymentId,
+    by: &str,
+    reason: &str,
+    hold: bool,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE deployment SET unlock_by = ?2, unlock_reason = ?3, unlock_hold = ?4 WHERE id = ?1",
+        params![id, by, reason, hold],
+    )?;
+    Ok(())
+}
+
+/// The force-unlock that waits for a deployment, if one does.
+pub fn pending_unlock(tx: &mut Tx<'_>, id: DeploymentId) -> Result<Option<PendingUnlock>, StoreError> {
+    tx.query_one(
+        "SELECT unlock_by, unlock_reason, unlock_hold FROM deployment WHERE id = ?1 AND unlock_by IS NOT NULL \
+         AND ended_at IS NULL",
+        params![id],
+    )?
+    .map(|row| Ok(PendingUnlock { by: row.get(0)?, reason: row.get(1)?, hold: row.get(2)? }))
+    .transpose()
+}

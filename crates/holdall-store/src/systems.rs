@@ -89,3 +89,10 @@ pub fn system_destroy(tx: &mut Tx<'_>, id: SystemId, now: Timestamp) -> Result<(
     tx.signal(Signal::Board);
     Ok(())
 }
+
+/// The number that the next bag will get, without taking it.
+pub fn system_next_bag(tx: &mut Tx<'_>, id: SystemId) -> Result<i64, StoreError> {
+    tx.query_one("SELECT next_bag FROM system WHERE id = ?1", params![id])?
+        .ok_or_else(|| StoreError::Inconsistent(format!("system {id} is gone")))?
+        .get(0)
+}

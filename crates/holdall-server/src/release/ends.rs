@@ -43,7 +43,24 @@ pub fn after_build(
         | Role::ForceUnlock
         | Role::Periodic => {}
     }
+    unlock_if_wanted(tx, build, &environment, now)?;
     crate::systems::take_waiting(tx, &environment, now)
+}
+
+/// Carries out a force-unlock that waited for this build's processes to end (release model, section 5, rule 7).
+fn unlock_if_wanted(
+    tx: &mut Tx<'_>,
+    build: &BuildRow,
+    environment: &EnvironmentRow,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(id) = build.deployment else { return Ok(()) };
+    let Some(wanted) = environments::pending_unlock(tx, id)? else { return Ok(()) };
+    let runs = builds::build_list_of_deployment(tx, id)?.iter().any(|build| build.status == BuildStatus::Started);
+    if runs {
+        return Ok(());
+    }
+    force_unlock(tx, environment, &wanted.by, &wanted.reason, wanted.hold, now)
 }
 
 /// Gives back a lock that the build itself holds: one for the time of the build, or one of a `start-deploy` that made

@@ -123,7 +123,8 @@ CREATE TABLE deployment (
   bag_id {int} NOT NULL REFERENCES bag (id), build_id {int} NOT NULL, direction TEXT NOT NULL,
   previous_bag {int}, started_at {int} NOT NULL, started_by TEXT NOT NULL, reason TEXT,
   deploy_began_at {int}, deployed_at {int}, ended_at {int}, ended_how TEXT, ended_by TEXT,
-  in_doubt {int} NOT NULL DEFAULT 0, takes_over {int},
+  in_doubt {int} NOT NULL DEFAULT 0,
+  unlock_by TEXT, unlock_reason TEXT, unlock_hold {int},
   UNIQUE (environment_id, number)
 ) {strict};
 CREATE INDEX deployment_bag ON deployment (bag_id);

@@ -1,0 +1,367 @@
+//! Locks by people: taking, renewing, giving back, and taking away by force.
+
+use holdall_engine::release::lock::{Asker, obstacles};
+use holdall_engine::status::BuildStatus;
+use holdall_engine::time::{Span, Timestamp};
+use holdall_protocol::api::{AcquireRequest, Granted, LockMode, Then, Time, code};
+use holdall_store::audit::{AuditRow, audit_add};
+use holdall_store::environments::{self, DeploymentMark, DeploymentRow, EnvironmentRow};
+use holdall_store::locks::{self, HoldingRow, WaitRow};
+use holdall_store::{Tx, attempts, builds, jobs, systems};
+
+use super::{Actor, Outcome, jobs as job_acts};
+use crate::duty::schedule::schedule_all;
+use crate::duty::track;
+use crate::error::{Error, Refusal};
+use crate::release::deployments::deployment_open;
+use crate::release::ends;
+use crate::release::locks::{lock_view, note, settle};
+
+/// How long a client that waits or holds may say nothing before it counts as gone. A client that runs a command under
+/// a lock renews far more often; an hour is the most that a lock outlives it (release model, section 5, rule 9).
+pub const WAITING_LAPSES: Span = Span::seconds(30);
+
+/// What asking for a lock gave.
+#[derive(Debug, Clone)]
+pub enum Acquired {
+    /// The lock is had.
+    Granted(Granted),
+    /// It is taken, and the asker has a place in the queue.
+    Queued {
+        /// Shown when asking again.
+        place: String,
+        /// From 1.
+        position: u32,
+    },
+}
+
+/// Asks for a lock, or asks again with a place in its queue. `secret`: a fresh random token, used if one is needed.
+///
+/// # Errors
+///
+/// `locked` where it is taken and the request does not wait.
+pub fn acquire(
+    tx: &mut Tx<'_>,
+    actor: &Actor,
+    environment: &str,
+    request: &AcquireRequest,
+    secret: &str,
+    now: Timestamp,
+) -> Result<Acquired, Error> {
+    let reason = request.reason.trim();
+    if reason.is_empty() {
+        let message = "taking a lock needs a reason: add --reason \"...\"";
+        return Err(Refusal::new(422, code::REASON_REQUIRED, message).into());
+    }
+    schedule_all(tx, now)?;
+    let lock = locks::lock_find(tx, environment)?
+        .ok_or_else(|| Error::not_found(format!("lock or environment {environment}")))?;
+    settle(tx, lock, environment, now)?;
+    if let Some(place) = &request.place {
+        if let Some(holding) = locks::holding_list(tx, lock)?
+            .into_iter()
+            .find(|holding| holding.token.as_deref() == Some(place))
+        {
+            return Ok(Acquired::Granted(granted(&holding)));
+        }
+        let waiting = locks::wait_list(tx, lock)?;
+        let found = waiting.iter().position(|wait| wait.token.as_deref() == Some(place));
+        let Some(index) = found else {
+            return Err(Refusal::new(409, code::LOCK_LOST, "the place in the queue has lapsed; ask anew").into());
+        };
+        locks::wait_renew(tx, waiting[index].id, now + WAITING_LAPSES)?;
+        let position = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        return Ok(Acquired::Queued { place: place.clone(), position });
+    }
+    let shared = request.mode == LockMode::Shared;
+    let view = lock_view(tx, lock, environment)?;
+    let holds = obstacles(&view, Asker::New, shared, false);
+    let mode = if shared { "shared" } else { "exclusive" };
+    let span = request.for_seconds.map(|seconds| Span::seconds(i64::try_from(seconds).unwrap_or(i64::MAX / 2_000_000)));
+    if !holds.is_empty() && !request.wait {
+        let why: Vec<&str> = holds.iter().map(|hold| hold.sentence.as_str()).collect();
+        return Err(Refusal::new(423, code::LOCKED, why.join("; "))
+            .command(format!("holdall lock acquire {environment} --wait --reason \"...\""))
+            .holds(holds)
+            .into());
+    }
+    if holds.is_empty() {
+        let mut holding = HoldingRow {
+            id: 0,
+            lock,
+            kind: "person".to_owned(),
+            name: actor.name.clone(),
+            mode: mode.to_owned(),
+            build: None,
+            deployment: None,
+            token: Some(secret.to_owned()),
+            reason: Some(reason.to_owned()),
+            since: now,
+            until: span.map(|span| now + span),
+            alive_until: None,
+            fence: 0,
+        };
+        holding.fence = locks::holding_add(tx, &holding)?;
+        write_down(tx, actor, "lock_acquire", environment, Some(reason), None, Some("held"), now)?;
+        return Ok(Acquired::Granted(granted(&holding)));
+    }
+    locks::wait_add(
+        tx,
+        &WaitRow {
+            id: 0,
+            lock,
+            kind: "person".to_owned(),
+            name: actor.name.clone(),
+            mode: mode.to_owned(),
+            build: None,
+            token: Some(secret.to_owned()),
+            reason: Some(reason.to_owned()),
+            since: now,
+            for_span: span,
+            alive_until: Some(now + WAITING_LAPSES),
+        },
+    )?;
+    write_down(tx, actor, "lock_wait", environment, Some(reason), None, Some("waiting"), now)?;
+    let position = u32::try_from(locks::wait_list(tx, lock)?.len()).unwrap_or(u32::MAX);
+    Ok(Acquired::Queued { place: secret.to_owned(), position })
+}
+
+fn granted(holding: &HoldingRow) -> Granted {
+    Granted {
+        token: holding.token.clone().unwrap_or_default(),
+        fence: holding.fence,
+        until: holding.until.map(|until| Time(until.0)),
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn write_down(
+    tx: &mut Tx<'_>,
+    actor: &Actor,
+    act: &str,
+    lock: &str,
+    reason: Option<&str>,
+    before: Option<&str>,
+    after: Option<&str>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    audit_add(
+        tx,
+        &AuditRow {
+            id: 0,
+            at: now,
+            who: actor.name.clone(),
+            origin: actor.origin.to_owned(),
+            act: act.to_owned(),
+            target: format!("lock/{lock}"),
+            reason: reason.map(str::to_owned),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        },
+    )?;
+    Ok(())
+}
+
+/// Holds a lock for so many seconds more, from now.
+///
+/// # Errors
+///
+/// `lock_lost` where the holding has ended.
+pub fn renew(
+    tx: &mut Tx<'_>,
+    environment: &str,
+    token: &str,
+    for_seconds: u64,
+    now: Timestamp,
+) -> Result<Granted, Error> {
+    let lost = || Refusal::new(409, code::LOCK_LOST, format!("the lock of {environment} is not held any more"));
+    let lock = locks::lock_find(tx, environment)?.ok_or_else(lost)?;
+    settle(tx, lock, environment, now)?;
+    let mut holding = locks::holding_list(tx, lock)?
+        .into_iter()
+        .find(|holding| holding.token.as_deref() == Some(token))
+        .ok_or_else(lost)?;
+    holding.until = Some(now + Span::seconds(i64::try_from(for_seconds.min(3600)).unwrap_or(3600)));
+    locks::holding_renew(tx, holding.id, holding.until, None)?;
+    Ok(granted(&holding))
+}
+
+/// Gives back what a token stands for: a holding, or a place in the queue. Gives whether there was one.
+pub fn release(
+    tx: &mut Tx<'_>,
+    actor: &Actor,
+    environment: &str,
+    token: &str,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let Some(lock) = locks::lock_find(tx, environment)? else { return Ok(false) };
+    let mut found = false;
+    for holding in locks::holding_list(tx, lock)? {
+        if holding.token.as_deref() == Some(token) {
+            locks::holding_remove(tx, &holding)?;
+            found = true;
+        }
+    }
+    for wait in locks::wait_list(tx, lock)? {
+        if wait.token.as_deref() == Some(token) {
+            locks::wait_remove(tx, wait.id)?;
+            found = true;
+        }
+    }
+    if found {
+        write_down(tx, actor, "lock_release", environment, reason, Some("held"), None, now)?;
+        settle(tx, lock, environment, now)?;
+        schedule_all(tx, now)?;
+    }
+    Ok(found)
+}
+
+/// Gives back the lock that a person took, whatever client took it.
+pub(super) fn release_own(
+    tx: &mut Tx<'_>,
+    who: &str,
+    environment: &str,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
+    let lock = locks::lock_find(tx, environment)?.ok_or_else(|| Error::not_found(format!("lock {environment}")))?;
+    let mut outcome = Outcome { target: format!("lock/{environment}"), ..Outcome::default() };
+    let holdings = locks::holding_list(tx, lock)?;
+    for holding in holdings.iter().filter(|holding| holding.kind == "person" && holding.name == who) {
+        locks::holding_remove(tx, holding)?;
+        note(tx, who, "lock_released", environment, reason, Some(&holding.name), None, now)?;
+        outcome.sentences.push(format!("{who} gives the lock of {environment} back"));
+    }
+    for wait in locks::wait_list(tx, lock)? {
+        if wait.kind == "person" && wait.name == who {
+            locks::wait_remove(tx, wait.id)?;
+            outcome.sentences.push(format!("{who} does not wait for the lock of {environment} any more"));
+        }
+    }
+    if outcome.sentences.is_empty() {
+        let holders: Vec<&str> = holdings.iter().map(|holding| holding.name.as_str()).collect();
+        return Err(Error::refused(
+            match holders.is_empty() {
+                true => format!("{who} does not hold the lock of {environment}: nobody does"),
+                false => format!("{who} does not hold the lock of {environment}: {} does", holders.join(", ")),
+            },
+            format!("holdall lock force-unlock {environment} --reason \"...\""),
+        ));
+    }
+    settle(tx, lock, environment, now)?;
+    Ok(outcome)
+}
+
+/// Taking a lock away.
+pub(super) struct ForceUnlock<'a> {
+    pub(super) environment: &'a str,
+    pub(super) abort_running: bool,
+    pub(super) worker_is_dead: bool,
+    pub(super) then: Then,
+}
+
+/// Whether a step of a deployment runs, or a build of it that a worker may still be busy with.
+pub(super) fn runs(tx: &mut Tx<'_>, deployment: &DeploymentRow) -> Result<bool, Error> {
+    Ok(builds::build_list_of_deployment(tx, deployment.id)?
+        .iter()
+        .any(|build| build.status == BuildStatus::Started))
+}
+
+fn environment_of_lock(tx: &mut Tx<'_>, name: &str) -> Result<EnvironmentRow, Error> {
+    for system in systems::system_list(tx)? {
+        if let Some(row) = environments::environment_find(tx, system.id, name)? {
+            // Systems that share an environment share its lock: prefer the one whose deployment holds it.
+            if deployment_open(tx, &row)?.is_some() {
+                return Ok(row);
+            }
+        }
+    }
+    for system in systems::system_list(tx)? {
+        if let Some(row) = environments::environment_find(tx, system.id, name)? {
+            return Ok(row);
+        }
+    }
+    Err(Error::not_found(format!("environment {name}")))
+}
+
+pub(super) fn force_unlock(
+    tx: &mut Tx<'_>,
+    who: &str,
+    order: &ForceUnlock<'_>,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
+    let environment = environment_of_lock(tx, order.environment)?;
+    let name = &environment.name;
+    let why = reason.unwrap_or("");
+    let mut outcome = Outcome { target: format!("lock/{name}"), ..Outcome::default() };
+    let holdings = locks::holding_list(tx, environment.lock)?;
+    if holdings.is_empty() {
+        outcome.sentences.push(format!("nobody holds the lock of {name}"));
+        return Ok(outcome);
+    }
+    outcome.before =
+        Some(holdings.iter().map(|holding| holding.name.as_str()).collect::<Vec<_>>().join(", "));
+    let open = deployment_open(tx, &environment)?;
+    if let Some(open) = &open
+        && runs(tx, open)?
+    {
+        if order.worker_is_dead {
+            lose(tx, open, now)?;
+        } else if order.abort_running {
+            for build in builds::build_list_of_deployment(tx, open.id)? {
+                if !build.status.is_terminal() {
+                    job_acts::abort_build(tx, who, &build, Some("the lock is taken away by force"), now)?;
+                }
+            }
+            if runs(tx, open)? {
+                environments::unlock_when_ended(tx, open.id, who, why, order.then == Then::Hold)?;
+                outcome.sentences.push(format!(
+                    "deployment {} of bag {} is stopped; the lock of {name} is given back when its processes have ended",
+                    open.number, open.bag
+                ));
+                return Ok(outcome);
+            }
+        } else {
+            return Err(Error::refused(
+                format!(
+                    "a step of deployment {} of bag {} runs in {name}: --abort-running stops it first, \
+                     --worker-is-dead says that its worker and its process are gone",
+                    open.number, open.bag
+                ),
+                format!("holdall lock force-unlock {name} --abort-running --reason \"...\""),
+            ));
+        }
+    }
+    ends::force_unlock(tx, &environment, who, why, order.then == Then::Hold, now)?;
+    outcome.sentences.push(format!("the lock of {name} is taken from {}", outcome.before.clone().unwrap_or_default()));
+    outcome.sentences.push(match order.then {
+        Then::Hold => format!("{name} waits for a person: trigger start-deploy, or deploy a bag"),
+        Then::Start => format!("the newest bag that may start in {name} starts now"),
+    });
+    if order.then == Then::Start
+        && let Some(job) = jobs::job_find(tx, environment.pipeline, "start-deploy")?
+    {
+        jobs::mark(tx, job.id)?;
+    }
+    Ok(outcome)
+}
+
+/// A person says that the worker of what runs is gone and its processes with it.
+fn lose(tx: &mut Tx<'_>, deployment: &DeploymentRow, now: Timestamp) -> Result<(), Error> {
+    for build in builds::build_list_of_deployment(tx, deployment.id)? {
+        if build.status != BuildStatus::Started {
+            continue;
+        }
+        track::abort(tx, build.id, now)?;
+        for attempt in attempts::attempt_list_open(tx, build.id)? {
+            let ending = holdall_protocol::worker::Ending::Lost {
+                message: "a person said that its worker is dead".to_owned(),
+            };
+            track::attempt_finished(tx, &attempt, &ending, now)?;
+        }
+    }
+    environments::deployment_mark(tx, deployment.id, DeploymentMark::InDoubt(false), now)?;
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! From names in a request to rows, with a clear refusal where there is no such thing.
+
+use holdall_protocol::api::{Act, BuildRef, BuildStatus, PinTarget, TickTarget};
+use holdall_store::builds::BuildRow;
+use holdall_store::environments::{self, EnvironmentRow};
+use holdall_store::jobs::{self, JobRow};
+use holdall_store::pipelines::{self, PipelineRow};
+use holdall_store::resources::{self, ResourceRow};
+use holdall_store::systems::{self, SystemRow};
+use holdall_store::versions::{self, VersionRow};
+use holdall_store::{StoreError, Tx};
+
+use crate::error::Error;
+use crate::release::EnvironmentSpec;
+
+pub(super) fn system(tx: &mut Tx<'_>, name: &str) -> Result<SystemRow, Error> {
+    systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))
+}
+
+pub(super) fn environment(tx: &mut Tx<'_>, system_name: &str, name: &str) -> Result<EnvironmentRow, Error> {
+    let row = system(tx, system_name)?;
+    environments::environment_find(tx, row.id, name)?
+        .ok_or_else(|| Error::not_found(format!("environment {name} in system {system_name}")))
+}
+
+pub(super) fn pipeline(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<PipelineRow, Error> {
+    pipelines::pipeline_find(tx, team, name)?.ok_or_else(|| Error::not_found(format!("pipeline {team}/{name}")))
+}
+
+pub(super) fn job(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<JobRow, Error> {
+    let row = pipeline(tx, team, pipeline_name)?;
+    jobs::job_find(tx, row.id, name)?.ok_or_else(|| Error::not_found(format!("job {team}/{pipeline_name}/{name}")))
+}
+
+pub(super) fn resource(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<ResourceRow, Error> {
+    let row = pipeline(tx, team, pipeline_name)?;
+    resources::resource_find(tx, row.id, name)?
+        .ok_or_else(|| Error::not_found(format!("resource {team}/{pipeline_name}/{name}")))
+}
+
+/// The resources of a service where bags are packed: of one packing environment, or of all of them.
+pub(super) fn service(
+    tx: &mut Tx<'_>,
+    system_name: &str,
+    name: &str,
+    environment_name: Option<&str>,
+) -> Result<Vec<(EnvironmentRow, ResourceRow)>, Error> {
+    let row = system(tx, system_name)?;
+    let mut found = Vec::new();
+    for environment in environments::environment_list(tx, row.id)? {
+        let spec = EnvironmentSpec::of(&environment)?;
+        if environment_name.is_some_and(|wanted| wanted != environment.name) {
+            continue;
+        }
+        if !spec.packs {
+            if environment_name.is_some() {
+                return Err(Error::invalid(format!(
+                    "{} packs no bags: pins and ticks of services are where bags are packed",
+                    environment.name
+                )));
+            }
+            continue;
+        }
+        if let Some(resource) = resources::resource_find(tx, environment.pipeline, name)? {
+            found.push((environment, resource));
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::not_found(format!("service {name} in system {system_name}")));
+    }
+    Ok(found)
+}
+
+/// The one version of a resource that a text means: `KEY:VALUE`, several of them separated by commas, or the
+/// beginning (4 characters or more) of a value.
+pub fn version_by_text(tx: &mut Tx<'_>, resource: &ResourceRow, text: &str) -> Result<VersionRow, Error> {
+    let name = &resource.name;
+    let scope = resource.scope.ok_or_else(|| Error::not_found(format!("version of {name}")))?;
+    let pairs: Option<Vec<(&str, &str)>> = text.split(',').map(|part| part.trim().split_once(':')).collect();
+    let needle = match &pairs {
+        Some(pairs) if !pairs.is_empty() => pairs[0].1,
+        _ => text,
+    };
+    if needle.len() < 4 && pairs.is_none() {
+        return Err(Error::invalid(format!("{text:?} is too short: 4 characters of a version, or KEY:VALUE")));
+    }
+    let mut found: Vec<VersionRow> = versions::version_search(tx, scope, needle, 50)?
+        .into_iter()
+        .filter(|row| match &pairs {
+            Some(pairs) => pairs
+                .iter()
+                .all(|(key, value)| row.version.0.get(*key).is_some_and(|known| known.starts_with(value))),
+            None => row.version.0.values().any(|value| value.starts_with(text)),
+        })
+        .collect();
+    if let Some(pairs) = &pairs {
+        let exact: Vec<VersionRow> = found
+            .iter()
+            .filter(|row| pairs.iter().all(|(key, value)| row.version.0.get(*key).is_some_and(|known| known == value)))
+            .cloned()
+            .collect();
+        if !exact.is_empty() {
+            found = exact;
+        }
+    }
+    match found.len() {
+        0 => Err(Error::not_found(format!("version {text} of {name} (see `holdall resource versions`)"))),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let shown: Vec<String> = found.iter().take(5).map(|row| row.version.to_string()).collect();
+            Err(Error::invalid(format!("{text} fits several versions of {name}: {}", shown.join("; "))))
+        }
+    }
+}
+
+/// How the API names a build.
+pub(crate) fn build_ref(row: &BuildRow) -> BuildRef {
+    BuildRef {
+        id: row.id.0,
+        name: row.name.clone(),
+        team: row.team.clone(),
+        pipeline: row.pipeline_name.clone(),
+        job: row.job_name.clone(),
+        status: BuildStatus::from_name(row.status.as_str()).unwrap_or(BuildStatus::Pending),
+    }
+}
+
+/// The system that an act is about, if it is about one.
+pub(super) fn system_of(tx: &mut Tx<'_>, act: &Act) -> Result<Option<String>, StoreError> {
+    let of_pipeline = |tx: &mut Tx<'_>, team: &str, name: &str| -> Result<Option<String>, StoreError> {
+        match pipelines::pipeline_find(tx, team, name)? {
+            Some(row) => Ok(environments::environment_of_pipeline(tx, row.id)?.map(|row| row.system_name)),
+            None => Ok(None),
+        }
+    };
+    match act {
+        Act::Pin { target, .. } | Act::Unpin { target } => match target {
+            PinTarget::Service { system, .. } => Ok(Some(system.clone())),
+            PinTarget::Resource { team, pipeline, .. } => of_pipeline(tx, team, pipeline),
+        },
+        Act::Disable { target, .. } | Act::Enable { target } => match target {
+            TickTarget::Service { system, .. } | TickTarget::Bag { system, .. } => Ok(Some(system.clone())),
+            TickTarget::Resource { team, pipeline, .. } => of_pipeline(tx, team, pipeline),
+        },
+        Act::Assemble { system, .. }
+        | Act::Deploy { system, .. }
+        | Act::RollBack { system, .. }
+        | Act::ClearSuspect { system, .. }
+        | Act::Freeze { system, .. }
+        | Act::Unfreeze { system, .. } => Ok(Some(system.clone())),
+        Act::LockRelease { environment } | Act::ForceUnlock { environment, .. } => {
+            for row in systems::system_list(tx)? {
+                if environments::environment_find(tx, row.id, environment)?.is_some() {
+                    return Ok(Some(row.name));
+                }
+            }
+            Ok(None)
+        }
+        Act::JobTrigger { team, pipeline, .. }
+        | Act::JobPause { team, pipeline, .. }
+        | Act::JobUnpause { team, pipeline, .. }
+        | Act::PipelinePause { team, pipeline }
+        | Act::PipelineUnpause { team, pipeline }
+        | Act::PipelineDestroy { team, pipeline }
+        | Act::PipelineSet { team, pipeline, .. } => of_pipeline(tx, team, pipeline),
+        Act::BuildAbort { build, .. } | Act::BuildRerun { build } => {
+            match holdall_store::builds::build_get(tx, holdall_engine::ids::BuildId(*build))? {
+                Some(row) => of_pipeline(tx, &row.team, &row.pipeline_name),
+                None => Ok(None),
+            }
+        }
+        // Its name is in the file; what it changes is said by its own sentences and differences.
+        Act::SystemSet { .. } | Act::SystemDestroy { .. } => Ok(None),
+    }
+}
