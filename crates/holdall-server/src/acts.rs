@@ -133,13 +133,7 @@ fn carry_out(
     Ok((outcome.made, preview))
 }
 
-fn apply(
-    tx: &mut Tx<'_>,
-    actor: &Actor,
-    act: &Act,
-    reason: Option<&str>,
-    now: Timestamp,
-) -> Result<Outcome, Error> {
+fn apply(tx: &mut Tx<'_>, actor: &Actor, act: &Act, reason: Option<&str>, now: Timestamp) -> Result<Outcome, Error> {
     let who = actor.name.as_str();
     match act {
         Act::Pin { target, version, until } => {

@@ -81,9 +81,7 @@ fn between(
 
 /// What a version says of itself as a commit: the metadata that the `git` type gives, else the version.
 pub fn commit_of(row: &VersionRow) -> Commit {
-    let field = |name: &str| {
-        row.metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned())
-    };
+    let field = |name: &str| row.metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned());
     let version = row.version.0.get("ref").or_else(|| row.version.0.get("digest")).cloned();
     let at = field("author_date").or_else(|| field("committer_date")).and_then(|text| parse_date(&text));
     Commit {

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use holdall_config::diagnostic::Diagnostic;
 use holdall_config::glob::Glob;
+use holdall_config::pipeline;
+use holdall_config::vars::{self, Mode, Vars};
+use holdall_config::yaml;
 use holdall_engine::ids::PipelineId;
 use holdall_engine::pipeline::Pipeline;
 use holdall_engine::plan::{job_inputs, lock_demand};
@@ -12,7 +16,35 @@ use holdall_engine::time::Timestamp;
 use holdall_store::pipelines::{PipelineSave, pipeline_save};
 use holdall_store::{Tx, access, checks};
 
+use serde_json::Value;
+
 use crate::error::{Error, json_text};
+use crate::systems::wrong_file;
+
+/// Reads a pipeline with values for its vars; gives it with the warnings about it. What a later release brings is
+/// refused by name.
+pub fn parse(text: &str, values: &BTreeMap<String, Value>) -> Result<(Pipeline, Vec<String>), Error> {
+    let mut vars = Vars::new();
+    for (name, value) in values {
+        vars.set(name, value.clone()).map_err(|problem| Error::invalid(format!("var {name}: {problem}")))?;
+    }
+    let tree = yaml::parse(text).into_result().map_err(|found| wrong_file("the pipeline", &found))?;
+    let tree = vars::interpolate(&tree, &mut |reference| vars.get(reference), Mode::Strict)
+        .into_result()
+        .map_err(|found| wrong_file("the pipeline", &found))?;
+    let parsed = pipeline::parse_node(&tree);
+    let mut found = parsed.diagnostics;
+    if let Some(config) = &parsed.value {
+        found.extend(pipeline::unsupported(config));
+    }
+    pipeline::locate(&mut found, &tree);
+    match parsed.value {
+        Some(config) if !found.iter().any(Diagnostic::is_error) => {
+            Ok((config, found.into_iter().map(|warning| warning.message).collect()))
+        }
+        _ => Err(wrong_file("the pipeline", &found)),
+    }
+}
 
 /// Saves a pipeline that was validated. `roles`: what its jobs are for, in an environment's pipeline; empty for a
 /// pipeline of one's own. `paused`: whether it starts paused where it is new.
@@ -40,15 +72,7 @@ pub fn save(
     let team = access::team_ensure(tx, team)?;
     let id = pipeline_save(
         tx,
-        &PipelineSave {
-            team,
-            name,
-            config,
-            specs: &specs,
-            passed: &expand_passed,
-            inputs: &job_inputs,
-            paused,
-        },
+        &PipelineSave { team, name, config, specs: &specs, passed: &expand_passed, inputs: &job_inputs, paused },
         now,
     )?;
     checks::check_rearm(tx, id, now)?;

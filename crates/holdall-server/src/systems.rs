@@ -174,12 +174,7 @@ fn rename(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment]) -
     Ok(())
 }
 
-fn remove(
-    tx: &mut Tx<'_>,
-    system: SystemId,
-    compiled: &[CompiledEnvironment],
-    now: Timestamp,
-) -> Result<(), Error> {
+fn remove(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment], now: Timestamp) -> Result<(), Error> {
     for row in environments::environment_list(tx, system)? {
         if compiled.iter().any(|environment| environment.environment == row.name) {
             continue;

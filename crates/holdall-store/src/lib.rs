@@ -15,6 +15,7 @@ mod dialect;
 pub mod environments;
 mod error;
 pub mod events;
+pub mod history;
 pub mod jobs;
 pub mod locks;
 pub mod pipelines;

@@ -240,8 +240,8 @@ pub(super) fn assemble(
     now: Timestamp,
 ) -> Result<Outcome, Error> {
     let system_row = names::system(tx, system)?;
-    let like_row = bags::bag_find(tx, system_row.id, like)?
-        .ok_or_else(|| Error::not_found(format!("bag {like} of {system}")))?;
+    let like_row =
+        bags::bag_find(tx, system_row.id, like)?.ok_or_else(|| Error::not_found(format!("bag {like} of {system}")))?;
     let place = match environment {
         Some(name) => names::environment(tx, system, name)?,
         None => environments::environment_get(tx, like_row.environment)?,

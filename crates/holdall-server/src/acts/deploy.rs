@@ -432,9 +432,9 @@ pub(super) fn freeze(
         if deploy_it {
             start(tx, who, &environment, bag, false, reason, now, &mut outcome)?;
         } else if deployment_open(tx, &environment)?.is_none_or(|open| open.bag != bag) {
-            outcome.sentences.push(format!(
-                "bag {bag} is not live in {name}: --deploy, or triggering start-deploy, deploys it"
-            ));
+            outcome
+                .sentences
+                .push(format!("bag {bag} is not live in {name}: --deploy, or triggering start-deploy, deploys it"));
         }
     }
     Ok(outcome)

@@ -171,12 +171,7 @@ fn must_be_own(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn destroy_pipeline(
-    tx: &mut Tx<'_>,
-    team: &str,
-    name: &str,
-    now: Timestamp,
-) -> Result<Outcome, Error> {
+pub(super) fn destroy_pipeline(tx: &mut Tx<'_>, team: &str, name: &str, now: Timestamp) -> Result<Outcome, Error> {
     let row = names::pipeline(tx, team, name)?;
     must_be_own(tx, team, name)?;
     for job in jobs::job_list(tx, row.id)? {
@@ -201,14 +196,7 @@ pub(super) fn set_pipeline(
     now: Timestamp,
 ) -> Result<Outcome, Error> {
     must_be_own(tx, team, name)?;
-    let parsed = holdall_config::pipeline::parse_with_vars(text, vars);
-    let mut wrong = parsed.diagnostics.clone();
-    if let Some(config) = &parsed.value {
-        wrong.extend(holdall_config::pipeline::unsupported(config));
-    }
-    let Some(config) = parsed.value.filter(|_| !wrong.iter().any(|diagnostic| diagnostic.is_error())) else {
-        return Err(crate::systems::wrong_file("the pipeline", &wrong));
-    };
+    let (config, warnings) = pipelines::parse(text, vars)?;
     let mut outcome = Outcome { target: format!("{team}/{name}"), ..Outcome::default() };
     let after = holdall_config::pipeline::to_json(&config);
     let old = rows::pipeline_find(tx, team, name)?;
@@ -226,9 +214,7 @@ pub(super) fn set_pipeline(
         Some(_) => format!("{team}/{name} is changed"),
         None => format!("{team}/{name} is made, and paused: `holdall pipeline unpause {team}/{name}` lets it go"),
     });
-    for warning in wrong {
-        outcome.sentences.push(format!("warning: {}", warning.message));
-    }
+    outcome.sentences.extend(warnings.into_iter().map(|warning| format!("warning: {warning}")));
     Ok(outcome)
 }
 

@@ -58,9 +58,8 @@ pub fn acquire(
         .ok_or_else(|| Error::not_found(format!("lock or environment {environment}")))?;
     settle(tx, lock, environment, now)?;
     if let Some(place) = &request.place {
-        if let Some(holding) = locks::holding_list(tx, lock)?
-            .into_iter()
-            .find(|holding| holding.token.as_deref() == Some(place))
+        if let Some(holding) =
+            locks::holding_list(tx, lock)?.into_iter().find(|holding| holding.token.as_deref() == Some(place))
         {
             return Ok(Acquired::Granted(granted(&holding)));
         }
@@ -263,9 +262,7 @@ pub(super) struct ForceUnlock<'a> {
 
 /// Whether a step of a deployment runs, or a build of it that a worker may still be busy with.
 pub(super) fn runs(tx: &mut Tx<'_>, deployment: &DeploymentRow) -> Result<bool, Error> {
-    Ok(builds::build_list_of_deployment(tx, deployment.id)?
-        .iter()
-        .any(|build| build.status == BuildStatus::Started))
+    Ok(builds::build_list_of_deployment(tx, deployment.id)?.iter().any(|build| build.status == BuildStatus::Started))
 }
 
 fn environment_of_lock(tx: &mut Tx<'_>, name: &str) -> Result<EnvironmentRow, Error> {
@@ -301,8 +298,7 @@ pub(super) fn force_unlock(
         outcome.sentences.push(format!("nobody holds the lock of {name}"));
         return Ok(outcome);
     }
-    outcome.before =
-        Some(holdings.iter().map(|holding| holding.name.as_str()).collect::<Vec<_>>().join(", "));
+    outcome.before = Some(holdings.iter().map(|holding| holding.name.as_str()).collect::<Vec<_>>().join(", "));
     let open = deployment_open(tx, &environment)?;
     if let Some(open) = &open
         && runs(tx, open)?
@@ -356,9 +352,8 @@ fn lose(tx: &mut Tx<'_>, deployment: &DeploymentRow, now: Timestamp) -> Result<(
         }
         track::abort(tx, build.id, now)?;
         for attempt in attempts::attempt_list_open(tx, build.id)? {
-            let ending = holdall_protocol::worker::Ending::Lost {
-                message: "a person said that its worker is dead".to_owned(),
-            };
+            let ending =
+                holdall_protocol::worker::Ending::Lost { message: "a person said that its worker is dead".to_owned() };
             track::attempt_finished(tx, &attempt, &ending, now)?;
         }
     }

@@ -87,9 +87,9 @@ pub fn version_by_text(tx: &mut Tx<'_>, resource: &ResourceRow, text: &str) -> R
     let mut found: Vec<VersionRow> = versions::version_search(tx, scope, needle, 50)?
         .into_iter()
         .filter(|row| match &pairs {
-            Some(pairs) => pairs
-                .iter()
-                .all(|(key, value)| row.version.0.get(*key).is_some_and(|known| known.starts_with(value))),
+            Some(pairs) => {
+                pairs.iter().all(|(key, value)| row.version.0.get(*key).is_some_and(|known| known.starts_with(value)))
+            }
             None => row.version.0.values().any(|value| value.starts_with(text)),
         })
         .collect();

@@ -89,10 +89,9 @@ impl Picture {
         }
         for dropped in &preview.dropped {
             preview.sentences.push(match dropped.by {
-                Some(by) => format!(
-                    "bag {} does not go to {}: {} by bag {by}",
-                    dropped.bag, dropped.environment, dropped.how
-                ),
+                Some(by) => {
+                    format!("bag {} does not go to {}: {} by bag {by}", dropped.bag, dropped.environment, dropped.how)
+                }
                 None => format!("bag {} does not go to {}: {}", dropped.bag, dropped.environment, dropped.how),
             });
         }
@@ -153,9 +152,7 @@ impl Picture {
             };
             let Some(row) = bags::bag_find(tx, seen.row.system, to)? else { continue };
             let from = match seen.current {
-                Some(number) => {
-                    bags::bag_find(tx, seen.row.system, number)?.map(|row| bag_of(&row)).transpose()?
-                }
+                Some(number) => bags::bag_find(tx, seen.row.system, number)?.map(|row| bag_of(&row)).transpose()?,
                 None => None,
             };
             let services = service_changes(tx, &packing, from.as_ref(), &bag_of(&row)?)?;
@@ -172,10 +169,7 @@ impl Picture {
 }
 
 /// What the next automatic pack of an environment would take; `None` where it cannot pack.
-fn next_pack(
-    tx: &mut Tx<'_>,
-    environment: &EnvironmentRow,
-) -> Result<Option<BTreeMap<String, Version>>, StoreError> {
+fn next_pack(tx: &mut Tx<'_>, environment: &EnvironmentRow) -> Result<Option<BTreeMap<String, Version>>, StoreError> {
     let Some(job) = jobs::job_find(tx, environment.pipeline, "pack-bag")? else { return Ok(None) };
     let Some(look) = look(tx, job.id)? else { return Ok(None) };
     if !look.view.inputs.holds.is_empty() {

@@ -55,13 +55,7 @@ pub fn end_pending(
 }
 
 /// Writes a line of Holdall's own into a build's journal.
-pub fn note(
-    tx: &mut Tx<'_>,
-    build: BuildId,
-    step: Option<&str>,
-    text: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub fn note(tx: &mut Tx<'_>, build: BuildId, step: Option<&str>, text: &str, now: Timestamp) -> Result<(), StoreError> {
     events::event_append(tx, build, now, "note", step, Some(text), None)?;
     Ok(())
 }

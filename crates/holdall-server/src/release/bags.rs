@@ -93,20 +93,15 @@ impl Judge {
             environment: environment.name.clone(),
             highest_started: environments::highest_started(tx, environment.id)?,
             pin: resource.pin.as_ref().and_then(|pin| {
-                let mark =
-                    Mark { by: pin.by.clone(), at: pin.at, until: pin.until, reason: pin.reason.clone() };
+                let mark = Mark { by: pin.by.clone(), at: pin.at, until: pin.until, reason: pin.reason.clone() };
                 bag_number(&pin.version).map(|number| (number, mark))
             }),
             superseding: spec.superseding(),
             manual_promotion: spec.manual_promotion,
             held: environment.held.as_ref().map(|held| {
                 let code = if held.code == "restored" { Code::Restored } else { Code::HeldAfterUnlock };
-                let mark = Mark {
-                    by: Some(held.by.clone()),
-                    at: Some(held.at),
-                    until: None,
-                    reason: held.reason.clone(),
-                };
+                let mark =
+                    Mark { by: Some(held.by.clone()), at: Some(held.at), until: None, reason: held.reason.clone() };
                 (code, mark)
             }),
         };
@@ -129,11 +124,7 @@ impl Judge {
         let not_passed = if was_here {
             Vec::new()
         } else {
-            self.passed
-                .iter()
-                .filter(|(_, bags)| !bags.contains(&row.number))
-                .map(|(name, _)| name.clone())
-                .collect()
+            self.passed.iter().filter(|(_, bags)| !bags.contains(&row.number)).map(|(name, _)| name.clone()).collect()
         };
         let suspects = self
             .suspects

@@ -39,10 +39,7 @@ pub fn deployment_view(deployment: &DeploymentRow, environment: &str) -> Deploym
 }
 
 /// The deployment that has not ended in an environment: there is one at most, and it holds the lock.
-pub fn deployment_open(
-    tx: &mut Tx<'_>,
-    environment: &EnvironmentRow,
-) -> Result<Option<DeploymentRow>, StoreError> {
+pub fn deployment_open(tx: &mut Tx<'_>, environment: &EnvironmentRow) -> Result<Option<DeploymentRow>, StoreError> {
     for holding in locks::holding_list(tx, environment.lock)? {
         if let Some(id) = holding.deployment {
             let deployment = environments::deployment_get(tx, id)?;

@@ -79,12 +79,7 @@ fn release_of_build(tx: &mut Tx<'_>, build: &BuildRow, now: Timestamp) -> Result
 }
 
 /// The deploy plan has succeeded: the bag is current.
-fn deployed(
-    tx: &mut Tx<'_>,
-    build: &BuildRow,
-    environment: &EnvironmentRow,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+fn deployed(tx: &mut Tx<'_>, build: &BuildRow, environment: &EnvironmentRow, now: Timestamp) -> Result<(), StoreError> {
     let Some(id) = build.deployment else { return Ok(()) };
     let deployment = environments::deployment_get(tx, id)?;
     environments::deployment_mark(tx, id, DeploymentMark::Deployed, now)?;
@@ -99,12 +94,7 @@ fn deployed(
 
 /// Every suite has passed: tag the bag, give the lock back, and let the bag arrive in the environments after this
 /// one (release model, sections 5 and 6).
-fn passed(
-    tx: &mut Tx<'_>,
-    build: &BuildRow,
-    environment: &EnvironmentRow,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+fn passed(tx: &mut Tx<'_>, build: &BuildRow, environment: &EnvironmentRow, now: Timestamp) -> Result<(), StoreError> {
     let Some(id) = build.deployment else { return Ok(()) };
     let deployment = environments::deployment_get(tx, id)?;
     if deployment.ended_at.is_some() {
@@ -206,12 +196,7 @@ pub fn deploy_step_started(
 }
 
 /// Nobody knows how a step ended: a deployment whose deploy step it was is in doubt until a person says what is true.
-pub fn step_lost(
-    tx: &mut Tx<'_>,
-    build: &BuildRow,
-    role: Option<Role>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub fn step_lost(tx: &mut Tx<'_>, build: &BuildRow, role: Option<Role>, now: Timestamp) -> Result<(), StoreError> {
     if let (Some(Role::Deploy { .. }), Some(deployment)) = (role, build.deployment) {
         environments::deployment_mark(tx, deployment, DeploymentMark::InDoubt(true), now)?;
     }

@@ -40,12 +40,7 @@ impl Performed {
 }
 
 /// Does what a step on a release type says.
-pub fn perform(
-    tx: &mut Tx<'_>,
-    build: &BuildRow,
-    step: &ReleaseStep,
-    now: Timestamp,
-) -> Result<Performed, StoreError> {
+pub fn perform(tx: &mut Tx<'_>, build: &BuildRow, step: &ReleaseStep, now: Timestamp) -> Result<Performed, StoreError> {
     if let ReleaseAction::Resolve { version, .. } = &step.action {
         return Ok(Performed::done(format!("chosen: {version}")));
     }
@@ -164,12 +159,9 @@ pub fn pack_bag(
                 if let Some(known) = versions::version_get(tx, scope, &version.digest())? {
                     metadata = known.metadata;
                 }
-                let unticked: Vec<_> =
-                    versions::disabled_list(tx, row.id)?.into_iter().map(|row| row.digest).collect();
-                let gone: Vec<Version> = versions::version_get_many(tx, scope, &unticked)?
-                    .into_iter()
-                    .map(|row| row.version)
-                    .collect();
+                let unticked: Vec<_> = versions::disabled_list(tx, row.id)?.into_iter().map(|row| row.digest).collect();
+                let gone: Vec<Version> =
+                    versions::version_get_many(tx, scope, &unticked)?.into_iter().map(|row| row.version).collect();
                 if !gone.is_empty() {
                     unticks.insert(name.clone(), gone);
                 }

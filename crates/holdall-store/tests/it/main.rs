@@ -8,9 +8,7 @@ mod both {
 }
 
 fn a_write_is_read_back(store: Store) {
-    store
-        .write_blocking(|tx| access::token_create(tx, "ann", "h1", Timestamp(5)))
-        .expect("a token");
+    store.write_blocking(|tx| access::token_create(tx, "ann", "h1", Timestamp(5))).expect("a token");
     let found = store.read_blocking(|tx| access::token_find(tx, "h1")).expect("a read");
     assert_eq!(found.as_deref(), Some("ann"));
 }

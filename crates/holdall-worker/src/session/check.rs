@@ -105,12 +105,7 @@ impl Checks {
                 }
             };
             let result = self.check(&order);
-            self.reporter.add(Fact::Checked {
-                check: order.check,
-                at: now_micros(),
-                result,
-                metadata: Vec::new(),
-            });
+            self.reporter.add(Fact::Checked { check: order.check, at: now_micros(), result, metadata: Vec::new() });
         }
     }
 

@@ -80,9 +80,7 @@ fn holder(look: &Look, build: BuildId, bag: Option<i64>) -> (&'static str, Strin
         .map_or_else(|| build.to_string(), |pending| pending.name.clone());
     match (look.spec.role, bag) {
         (Some(Role::StartDeploy), Some(bag)) => ("deployment", format!("start-deploy {name} of bag {bag}")),
-        (Some(Role::StartDeploy), None) => {
-            ("deployment", format!("start-deploy {name} of {}", look.job.pipeline_name))
-        }
+        (Some(Role::StartDeploy), None) => ("deployment", format!("start-deploy {name} of {}", look.job.pipeline_name)),
         _ => ("pipeline", format!("{} {name}", look.view.name)),
     }
 }
@@ -134,11 +132,7 @@ fn start(tx: &mut Tx<'_>, look: &Look, build: BuildId, now: Timestamp) -> Result
 }
 
 /// The bags that inputs of release types stand for, by input.
-fn bags_of(
-    tx: &mut Tx<'_>,
-    look: &Look,
-    inputs: &[BuildInput],
-) -> Result<BTreeMap<String, Bag>, StoreError> {
+fn bags_of(tx: &mut Tx<'_>, look: &Look, inputs: &[BuildInput]) -> Result<BTreeMap<String, Bag>, StoreError> {
     let mut found = BTreeMap::new();
     let Some(environment) = &look.environment else { return Ok(found) };
     for input in inputs {
@@ -151,13 +145,7 @@ fn bags_of(
 }
 
 /// Grants the lock in the same transaction in which the build starts (release model, section 5, rule 2).
-fn grant(
-    tx: &mut Tx<'_>,
-    look: &Look,
-    build: BuildId,
-    bag: Option<i64>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+fn grant(tx: &mut Tx<'_>, look: &Look, build: BuildId, bag: Option<i64>, now: Timestamp) -> Result<(), StoreError> {
     let Some(demand) = look.spec.demand.as_ref().filter(|demand| is_granted(demand.mode)) else { return Ok(()) };
     let lock = locks::lock_ensure(tx, &demand.environment)?;
     locks::wait_remove_build(tx, build)?;

@@ -9,9 +9,7 @@ use holdall_engine::release::Role;
 use holdall_engine::release::bags::{barred, choose, held, held_back};
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::resolve::{Failure, Input, Unresolved, Wanted, resolve_inputs};
-use holdall_engine::schedule::{
-    CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView,
-};
+use holdall_engine::schedule::{CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView};
 use holdall_engine::version::Version;
 use holdall_store::builds::{self, BuildInput, BuildRow};
 use holdall_store::environments::{self, EnvironmentRow};
@@ -308,18 +306,16 @@ fn choose_bag(
             version: bag_version(number),
             first_occurrence: automatic.is_some(),
         }),
-        None => {
-            match views.last() {
-                Some(newest) => view.holds.extend(held_back(&judge.view, newest)),
-                None => view.holds.push(
-                    Hold::new(
-                        Code::NoVersion,
-                        format!("no bag waits for {}: everything that may come has come", judge.environment.name),
-                    )
-                    .command(format!("holdall why {}", judge.environment.name)),
-                ),
-            }
-        }
+        None => match views.last() {
+            Some(newest) => view.holds.extend(held_back(&judge.view, newest)),
+            None => view.holds.push(
+                Hold::new(
+                    Code::NoVersion,
+                    format!("no bag waits for {}: everything that may come has come", judge.environment.name),
+                )
+                .command(format!("holdall why {}", judge.environment.name)),
+            ),
+        },
     }
     if let Some((code, mark)) = &judge.view.held {
         looked.view.automatic_holds.push(held(&judge.view, *code, mark));
@@ -362,10 +358,8 @@ fn fix(
             input.first_occurrence = false;
             if !builds::version_is_known(tx, input.resource, &input.version)? {
                 view.impossible = true;
-                view.holds.push(Hold::new(
-                    Code::NoVersion,
-                    format!("chosen version of input {} not available", input.name),
-                ));
+                view.holds
+                    .push(Hold::new(Code::NoVersion, format!("chosen version of input {} not available", input.name)));
             }
             view.deployment = match (&looked.environment, deployment_key(&input.version)) {
                 (Some(environment), true) => deployment_of_version(tx, environment, &input.version)?

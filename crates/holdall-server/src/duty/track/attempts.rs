@@ -74,13 +74,7 @@ pub(super) fn start(
 }
 
 /// Wants the attempt of a step stopped. Gives `true` where no worker had taken it: then it has ended with this.
-pub(super) fn stop(
-    tx: &mut Tx<'_>,
-    build: BuildId,
-    step: &str,
-    why: &str,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
+pub(super) fn stop(tx: &mut Tx<'_>, build: BuildId, step: &str, why: &str, now: Timestamp) -> Result<bool, StoreError> {
     let Some(attempt) = rows::attempt_of_step(tx, build, step)? else { return Ok(true) };
     match attempt.state.as_str() {
         "queued" => rows::attempt_finish(tx, &attempt.id, "{\"ending\":\"never_started\"}", now),
@@ -183,12 +177,7 @@ fn get_spec(
     })
 }
 
-fn put_spec(
-    build: &BuildRow,
-    put: &PutPlan,
-    in_hook: Option<Outcome>,
-    release: &BTreeMap<String, String>,
-) -> StepSpec {
+fn put_spec(build: &BuildRow, put: &PutPlan, in_hook: Option<Outcome>, release: &BTreeMap<String, String>) -> StepSpec {
     let inputs = match &put.inputs {
         PutInputs::All => PutArtifacts::All,
         PutInputs::Detect => PutArtifacts::Detected(detected(&put.params)),
@@ -225,11 +214,7 @@ fn detected(params: &holdall_engine::pipeline::Object) -> Vec<String> {
     found
 }
 
-fn task_spec(
-    build: &BuildRow,
-    task: &TaskPlan,
-    release: &BTreeMap<String, String>,
-) -> Result<StepSpec, StoreError> {
+fn task_spec(build: &BuildRow, task: &TaskPlan, release: &BTreeMap<String, String>) -> Result<StepSpec, StoreError> {
     let step = &task.step;
     let config = match &step.config {
         Some(config) => Some(holdall_config::task::to_json(config).to_string()),
