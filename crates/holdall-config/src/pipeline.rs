@@ -4,11 +4,11 @@
 //! reports every mistake of a file at once. What Concourse ignores without a word is a warning here. Beyond
 //! Concourse's rules it checks the built-in release types (release model, sections 4 and 5).
 
-mod decode;
+pub(crate) mod decode;
 mod emit;
 mod identifier;
 mod release;
-mod step;
+pub(crate) mod step;
 mod unsupported;
 mod validate;
 mod var_sources;

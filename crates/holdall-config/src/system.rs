@@ -2,12 +2,16 @@
 //! sections 2 to 5).
 //!
 //! [`parse`] reports every mistake of a file at once; [`compile`] cannot fail on what it accepted. [`diff`] says what
-//! one file changes about another, and [`schema`] describes the file to editors.
+//! one file changes about another.
 
 mod compile;
+mod diff;
 mod model;
+mod parse;
 
 pub use compile::{CompiledEnvironment, compile};
+pub use diff::{EnvironmentDiff, SystemDiff, diff, pipeline_diff};
 pub use model::{
     DeployJob, Environment, Override, Periodic, Plan, Promotion, Service, Stop, Suite, Superseding, System,
 };
+pub use parse::parse;

@@ -8,12 +8,14 @@
 //! [`Reader`] and [`Fields`] decode a tree into types and collect *every* mistake on the way.
 
 mod build;
+mod emit;
 mod input;
 mod node;
 mod reader;
 mod scalar;
 
 pub use build::{DuplicateKeys, parse_with};
+pub use emit::emit;
 pub use input::decode;
 pub use node::{Entry, Map, Node, Yaml};
 pub use reader::{Fields, Reader};

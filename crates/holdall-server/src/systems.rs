@@ -92,7 +92,9 @@ pub fn set(
         Some(row) => Some(from_json::<System>(&row.model)?),
         None => None,
     };
-    change.sentences.extend(system::diff(old.as_ref(), &model).sentences());
+    let different = system::diff(old.as_ref(), &model);
+    change.sentences.extend(different.sentences());
+    change.diff = Some(different.pipelines()).filter(|text| !text.is_empty());
     let id = systems::system_save(tx, &model.name, text, &json_text(vars)?, &json_text(&model)?, now)?;
     let compiled = system::compile(&model);
     rename(tx, id, &compiled)?;

@@ -58,7 +58,7 @@ fn too_deep(reader: &mut Reader, node: &Node, path: &str) {
 }
 
 /// Reads a list of steps; null is an empty one.
-pub(super) fn steps(reader: &mut Reader, node: &Node, path: &str, depth: usize) -> Option<Vec<Step>> {
+pub(crate) fn steps(reader: &mut Reader, node: &Node, path: &str, depth: usize) -> Option<Vec<Step>> {
     reader.list(node, path, |reader, node, path| Some(step(reader, node, path, depth)))
 }
 
