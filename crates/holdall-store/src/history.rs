@@ -124,7 +124,29 @@ impl History for TxHistory<'_, '_> {
             .collect()
     }
 
-    fn succeeded_builds(&mut self, page: BuildPage<'_>) -> Result<Vec<SucceededBuild>, StoreError> {
+    fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, StoreError> {
+        // Each page is a walk along an index; one statement for several would save nothing here.
+        pages.iter().map(|page| self.page(page)).collect()
+    }
+
+    fn was_used(
+        &mut self,
+        job: JobId,
+        input: &str,
+        resource: ResourceId,
+        digest: &VersionDigest,
+    ) -> Result<bool, StoreError> {
+        let row = self.tx.query_one(
+            "SELECT 1 FROM build_input WHERE job_id = ?1 AND resource_id = ?2 AND digest = ?3 AND name = ?4 LIMIT 1",
+            params![job, resource, digest, input],
+        )?;
+        Ok(row.is_some())
+    }
+}
+
+impl TxHistory<'_, '_> {
+    /// One page of succeeded builds.
+    fn page(&mut self, page: &BuildPage<'_>) -> Result<Vec<SucceededBuild>, StoreError> {
         let mut args: Vec<Value> = vec![page.job.into()];
         let mut filter = String::new();
         for (resource, digest) in page.having {
@@ -135,7 +157,7 @@ impl History for TxHistory<'_, '_> {
                 at + 1
             ));
             args.push((*resource).into());
-            args.push(digest.into());
+            args.push((&**digest).into());
         }
         let (bound, order) = match page.direction {
             Direction::Descending(None) => (None, "DESC"),
@@ -163,22 +185,6 @@ impl History for TxHistory<'_, '_> {
         Ok(builds)
     }
 
-    fn was_used(
-        &mut self,
-        job: JobId,
-        input: &str,
-        resource: ResourceId,
-        digest: &VersionDigest,
-    ) -> Result<bool, StoreError> {
-        let row = self.tx.query_one(
-            "SELECT 1 FROM build_input WHERE job_id = ?1 AND resource_id = ?2 AND digest = ?3 AND name = ?4 LIMIT 1",
-            params![job, resource, digest, input],
-        )?;
-        Ok(row.is_some())
-    }
-}
-
-impl TxHistory<'_, '_> {
     /// Reads what the builds of a page vouch for, one query for all of them.
     fn fill_outputs(&mut self, builds: &mut [SucceededBuild], resources: &[ResourceId]) -> Result<(), StoreError> {
         if builds.is_empty() || resources.is_empty() {
@@ -205,7 +211,7 @@ impl TxHistory<'_, '_> {
                     1 => VersionState::Disabled,
                     _ => VersionState::Gone,
                 };
-                let output = Output { resource: row.get(1)?, digest: row.get(2)?, state };
+                let output = Output { resource: row.get(1)?, digest: Arc::new(row.get(2)?), state };
                 if let Some(index) = chunk.iter().position(|candidate| candidate.order.build == build) {
                     outputs[index].push(output);
                 }
