@@ -159,7 +159,7 @@ pub fn get(script: &str, artifact: &str) -> StepSpec {
 /// An artifact of files.
 pub fn files(artifact: &str, files: &[(&str, &str)]) -> StepSpec {
     let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-    StepSpec::Files { artifact: artifact.to_owned(), files }
+    StepSpec::Files { artifacts: vec![artifact.to_owned()], files }
 }
 
 /// The end of a task that exited with `status` and made these artifacts.
