@@ -16,7 +16,7 @@ use holdall_protocol::api::{Act, ActAnswer, ActRequest, Made, Preview, code};
 use holdall_store::Tx;
 use holdall_store::audit::{AuditRow, audit_add};
 
-pub use locks::{acquire, release, renew};
+pub use locks::{Acquired, acquire, release, renew};
 pub use names::version_by_text;
 
 use crate::duty::schedule::schedule_all;

@@ -436,3 +436,19 @@ pub fn version_is_known(tx: &mut Tx<'_>, resource: ResourceId, version: &Version
     )?;
     Ok(row.is_some())
 }
+
+/// The versions of a resource that running builds of a pipeline have as inputs.
+pub fn running_input_versions(
+    tx: &mut Tx<'_>,
+    pipeline: PipelineId,
+    resource: ResourceId,
+) -> Result<Vec<Version>, StoreError> {
+    tx.query(
+        "SELECT i.version FROM build b JOIN build_input i ON i.build_id = b.id \
+         WHERE b.status = 'started' AND b.pipeline_id = ?1 AND i.resource_id = ?2",
+        params![pipeline, resource],
+    )?
+    .iter()
+    .map(|row| row.get(0))
+    .collect()
+}

@@ -11,7 +11,7 @@ use holdall_store::bags::{self, BagRow, SuspectRow};
 use holdall_store::environments::{self, EnvironmentRow};
 use holdall_store::resources::{self, ResourceRow};
 use holdall_store::versions::{self, DisabledRow};
-use holdall_store::{StoreError, Tx};
+use holdall_store::{StoreError, Tx, builds};
 
 use super::{EnvironmentSpec, ancestors, environments_of, packed_in};
 use crate::error::from_json;
@@ -91,7 +91,7 @@ impl Judge {
         let view = BagsView {
             system: environment.system_name.clone(),
             environment: environment.name.clone(),
-            highest_started: environments::highest_started(tx, environment.id)?,
+            highest_started: environments::highest_started(tx, environment.id)?.max(starting(tx, &resource)?),
             pin: resource.pin.as_ref().and_then(|pin| {
                 let mark = Mark { by: pin.by.clone(), at: pin.at, until: pin.until, reason: pin.reason.clone() };
                 bag_number(&pin.version).map(|number| (number, mark))
@@ -171,6 +171,12 @@ impl Judge {
         }
         Ok(candidates)
     }
+}
+
+/// The highest bag that a running build is about to start: its deployment is not made yet. 0: none.
+fn starting(tx: &mut Tx<'_>, resource: &ResourceRow) -> Result<i64, StoreError> {
+    let running = builds::running_input_versions(tx, resource.pipeline, resource.id)?;
+    Ok(running.iter().filter_map(bag_number).max().unwrap_or(0))
 }
 
 fn mark(row: &DisabledRow) -> Mark {

@@ -1,0 +1,4 @@
+//! The server's core on both databases.
+
+mod release;
+mod world;

@@ -1,0 +1,439 @@
+//! The release model, end to end over the real scheduler and tracker (release model, sections 3 to 7).
+
+use std::collections::BTreeMap;
+
+use holdall_protocol::api::{Act, PinTarget, Suspects, Then, TickTarget};
+use holdall_store::Store;
+
+use crate::world::{Fate, SYSTEM, World, deploy};
+
+mod both {
+    holdall_store::on_both_databases!(
+        a_push_reaches_production_by_itself,
+        a_failed_test_is_retried_alone,
+        a_broken_deploy_keeps_the_lock_until_a_person_decides,
+        a_hand_over_fixes_forward,
+        a_roll_back_stays,
+        by_hand_it_does_what_it_says_and_no_more,
+        the_newest_of_many_bags_starts_when_the_lock_comes_free,
+        in_a_queue_every_bag_goes_in_order,
+        a_freeze_holds_and_lets_go,
+        pins_and_ticks_of_services_concern_packing_only,
+        the_same_bag_runs_every_job_again,
+        an_unticked_bag_does_not_start,
+        previews_say_what_then_happens,
+        a_guarded_build_is_not_aborted_by_accident,
+        a_lost_deploy_step_is_in_doubt,
+        a_system_changes_under_way,
+        force_unlock_stops_what_runs_first,
+        setting_the_same_file_twice_changes_nothing,
+    );
+}
+
+fn pushed(world: &mut World) {
+    world.push("api", "api-1");
+    world.push("admin", "admin-1");
+    world.run();
+}
+
+fn a_push_reaches_production_by_itself(store: Store) {
+    let mut world = World::new(store);
+    world.push("api", "api-1");
+    world.run();
+    assert_eq!(world.bags(), Vec::<i64>::new(), "a bag needs every service");
+    world.push("admin", "admin-1");
+    world.run();
+    assert_eq!(world.live(), [1, 1, 1]);
+    assert_eq!(world.deployments("production"), ["1 passed"]);
+    assert_eq!(
+        world.ran,
+        [
+            "preview/deploy/apply bag 1",
+            "preview/test/functional bag 1",
+            "staging/deploy/apply bag 1",
+            "staging/test/smoke bag 1",
+            "production/deploy/apply bag 1",
+            "production/test/smoke bag 1",
+        ]
+    );
+    world.push("api", "api-2");
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn a_failed_test_is_retried_alone(store: Store) {
+    let mut world = World::new(store);
+    world.rule("staging/test", Fate::Exit(1));
+    pushed(&mut world);
+    assert_eq!(world.live(), [1, 1, 0]);
+    assert_eq!(world.deployments("staging"), ["1 open"]);
+    world.push("api", "api-2");
+    world.run();
+    let holds = world.holds("staging");
+    assert!(holds.contains(&"lock-held".to_owned()) && holds.contains(&"test-failed".to_owned()), "{holds:?}");
+    world.rule("staging/test", Fate::Exit(0));
+    let build = world.build("staging", "test");
+    world.act(Act::BuildRerun { build: build.id.0 });
+    world.run();
+    assert_eq!(world.build("staging", "test").name, "2", "the next bag followed");
+    assert_eq!(world.live(), [2, 2, 2]);
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 passed"]);
+    assert_eq!(world.ran.iter().filter(|ran| *ran == "staging/deploy/apply bag 1").count(), 1);
+}
+
+fn broken(store: Store) -> World {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("production/deploy", Fate::Exit(1));
+    world.push("api", "api-2");
+    world.run();
+    assert_eq!(world.live(), [2, 2, 1]);
+    world
+}
+
+fn a_broken_deploy_keeps_the_lock_until_a_person_decides(store: Store) {
+    let mut world = broken(store);
+    world.push("api", "api-3");
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 open"]);
+    let holds = world.holds("production");
+    assert!(holds.contains(&"deploy-failed".to_owned()), "{holds:?}");
+    let unlock = |then| Act::ForceUnlock {
+        environment: "production".to_owned(),
+        abort_running: false,
+        worker_is_dead: false,
+        then,
+    };
+    assert_eq!(world.refused(unlock(Then::Hold), None), "reason_required");
+    world.rule("production/deploy", Fate::Exit(0));
+    world.act(unlock(Then::Hold));
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 unlocked"]);
+    assert_eq!(world.holds("production"), ["held-after-unlock"]);
+    let deploy = world.build("production", "deploy");
+    assert_eq!(world.refused(Act::BuildRerun { build: deploy.id.0 }, None), "refused");
+    world.act(Act::JobTrigger {
+        team: "production".to_owned(),
+        pipeline: "deploy-notify".to_owned(),
+        job: "start-deploy".to_owned(),
+    });
+    world.run();
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn a_hand_over_fixes_forward(store: Store) {
+    let mut world = broken(store);
+    world.push("api", "api-3");
+    world.run();
+    world.rule("production/deploy", Fate::Exit(0));
+    world.act(deploy("production", 3, true));
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 handed-over", "3 passed"]);
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn roll_back(suspects: Suspects) -> Act {
+    Act::RollBack {
+        system: "notify".to_owned(),
+        environment: "production".to_owned(),
+        to: None,
+        suspects,
+        and_untick: false,
+        here_only: false,
+    }
+}
+
+fn a_roll_back_stays(store: Store) {
+    let mut world = broken(store);
+    world.rule("production/deploy", Fate::Exit(0));
+    world.act(roll_back(Suspects::Services(vec!["api".to_owned()])));
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 handed-over", "1 passed"]);
+    assert_eq!(world.ran.last().map(String::as_str), Some("production/test/smoke bag 1"), "through every job");
+    assert_eq!(world.live(), [2, 2, 1]);
+    // A newer bag with the suspect is held, however often it is packed again.
+    world.push("admin", "admin-2");
+    world.run();
+    assert_eq!(world.live(), [3, 3, 1]);
+    assert!(world.holds("production").contains(&"rolled-back-content".to_owned()));
+    // The first bag without it deploys.
+    world.push("api", "api-3");
+    world.run();
+    assert_eq!(world.live(), [4, 4, 4]);
+}
+
+fn by_hand_it_does_what_it_says_and_no_more(store: Store) {
+    let mut world = broken(store);
+    world.rule("production/deploy", Fate::Exit(0));
+    world.act(Act::Disable {
+        target: TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("production".into()) },
+        and_bags: false,
+        until: None,
+    });
+    let trigger = |job: &str| Act::JobTrigger {
+        team: "production".to_owned(),
+        pipeline: "deploy-notify".to_owned(),
+        job: job.to_owned(),
+    };
+    world.act(trigger("force-unlock-pipeline"));
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 unlocked"]);
+    world.act(trigger("start-deploy"));
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 unlocked", "1 passed"]);
+    // No suspects: the same content comes back with the next bag.
+    world.push("admin", "admin-2");
+    world.run();
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn take_lock(world: &mut World, environment: &'static str) -> String {
+    let now = world.now;
+    let request = holdall_protocol::api::AcquireRequest { reason: "load test".to_owned(), ..Default::default() };
+    let actor = holdall_server::acts::Actor { name: "bob".to_owned(), origin: "cli" };
+    let granted = world
+        .store
+        .write_blocking(move |tx| {
+            holdall_server::acts::acquire(tx, &actor, environment, &request, "secret-of-bob", now)
+        })
+        .expect("the lock");
+    match granted {
+        holdall_server::acts::Acquired::Granted(granted) => granted.token,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn give_back(world: &mut World, environment: &'static str, token: String) {
+    let now = world.now;
+    let actor = holdall_server::acts::Actor { name: "bob".to_owned(), origin: "cli" };
+    let was = world
+        .store
+        .write_blocking(move |tx| holdall_server::acts::release(tx, &actor, environment, &token, None, now))
+        .expect("the release");
+    assert!(was);
+    world.run();
+}
+
+fn ten_bags(world: &mut World) {
+    pushed(world);
+    let token = take_lock(world, "staging");
+    for n in 2..=11 {
+        world.push("api", &format!("api-{n}"));
+        world.run();
+    }
+    assert_eq!(world.live(), [11, 1, 1]);
+    assert_eq!(world.holds("staging"), ["lock-held"]);
+    give_back(world, "staging", token);
+}
+
+fn the_newest_of_many_bags_starts_when_the_lock_comes_free(store: Store) {
+    let mut world = World::new(store);
+    ten_bags(&mut world);
+    assert_eq!(world.deployments("staging"), ["1 passed", "11 passed"]);
+    assert_eq!(world.live(), [11, 11, 11]);
+}
+
+fn in_a_queue_every_bag_goes_in_order(store: Store) {
+    let mut world = World::new(store);
+    let queue = SYSTEM.replace("    after: preview\n", "    after: preview\n    superseding: queue\n");
+    world.act(Act::SystemSet { text: queue, vars: BTreeMap::new(), now: false });
+    ten_bags(&mut world);
+    let expected: Vec<String> = (1..=11).map(|n| format!("{n} passed")).collect();
+    assert_eq!(world.deployments("staging"), expected);
+    assert_eq!(world.live(), [11, 11, 11]);
+}
+
+fn a_freeze_holds_and_lets_go(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    let freeze = Act::Freeze {
+        system: "notify".to_owned(),
+        environment: "staging".to_owned(),
+        at: None,
+        until: None,
+        deploy: false,
+    };
+    world.act(freeze);
+    world.push("api", "api-2");
+    world.run();
+    assert_eq!(world.live(), [2, 1, 1]);
+    assert!(world.holds("staging").contains(&"frozen".to_owned()));
+    world.act(Act::Unfreeze { system: "notify".to_owned(), environment: "staging".to_owned() });
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn service(name: &str) -> PinTarget {
+    PinTarget::Service { system: "notify".to_owned(), service: name.to_owned(), environment: None }
+}
+
+fn pins_and_ticks_of_services_concern_packing_only(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.push("api", "api-2");
+    world.run();
+    world.act(Act::Pin { target: service("api"), version: "version:api-1".to_owned(), until: None });
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2], "a pin to a version that was had before packs nothing by itself");
+    world.push("admin", "admin-2");
+    world.run();
+    assert_eq!(world.live(), [3, 3, 3]);
+    world.act(Act::Unpin { target: service("api") });
+    world.act(Act::Disable {
+        target: TickTarget::Service {
+            system: "notify".to_owned(),
+            service: "api".to_owned(),
+            environment: None,
+            version: "version:api-2".to_owned(),
+        },
+        and_bags: false,
+        until: None,
+    });
+    world.push("admin", "admin-3");
+    world.run();
+    assert_eq!(world.bags(), [1, 2, 3, 4]);
+    assert_eq!(world.live(), [4, 4, 4]);
+}
+
+fn the_same_bag_runs_every_job_again(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    let ran = world.ran.len();
+    world.act(deploy("staging", 1, false));
+    world.run();
+    assert_eq!(world.deployments("staging"), ["1 passed", "1 passed"]);
+    assert_eq!(world.ran[ran..], ["staging/deploy/apply bag 1", "staging/test/smoke bag 1"]);
+    assert_eq!(world.deployments("production"), ["1 passed"], "nothing goes on that has been there");
+}
+
+fn an_unticked_bag_does_not_start(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    let token = take_lock(&mut world, "staging");
+    world.push("api", "api-2");
+    world.run();
+    world.act(Act::Disable {
+        target: TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("staging".into()) },
+        and_bags: false,
+        until: None,
+    });
+    give_back(&mut world, "staging", token);
+    assert_eq!(world.live(), [2, 1, 1]);
+    let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("staging".into()) };
+    world.act(Act::Enable { target });
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn previews_say_what_then_happens(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.act(Act::Freeze {
+        system: "notify".to_owned(),
+        environment: "staging".to_owned(),
+        at: None,
+        until: None,
+        deploy: false,
+    });
+    world.push("api", "api-2");
+    world.run();
+    let unfreeze = Act::Unfreeze { system: "notify".to_owned(), environment: "staging".to_owned() };
+    let preview = world.preview(unfreeze.clone());
+    let starts: Vec<_> = preview.starts.iter().map(|start| (start.environment.clone(), start.bag)).collect();
+    assert_eq!(starts, [(Some("staging".to_owned()), Some(2))]);
+    let gained: Vec<_> = preview.changes[0].services.iter().map(|change| change.service.as_str()).collect();
+    assert_eq!((preview.changes[0].from, preview.changes[0].to, gained), (Some(1), Some(2), vec!["api"]));
+    assert_eq!(world.live(), [2, 1, 1], "a preview does nothing");
+    let done = world.act(unfreeze);
+    assert_eq!(done.preview.token, preview.token, "what was shown is what was done");
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn a_guarded_build_is_not_aborted_by_accident(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("staging/deploy", Fate::Runs);
+    world.push("api", "api-2");
+    world.run();
+    let build = world.build("staging", "deploy");
+    assert_eq!(world.refused(Act::BuildAbort { build: build.id.0, force: false }, None), "guarded");
+    world.act(Act::BuildAbort { build: build.id.0, force: true });
+    assert_eq!(world.build("staging", "deploy").status.as_str(), "started", "not before its process has ended");
+    world.end_running(0);
+    assert_eq!(world.build("staging", "deploy").status.as_str(), "aborted");
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 open"], "it keeps the lock");
+}
+
+fn a_lost_deploy_step_is_in_doubt(store: Store) {
+    let mut world = World::new(store);
+    world.rule("preview/deploy/apply", Fate::Lost);
+    pushed(&mut world);
+    world.push("api", "api-2");
+    world.run();
+    assert!(world.holds("preview").contains(&"in-doubt".to_owned()), "{:?}", world.holds("preview"));
+    world.rule("preview/deploy/apply", Fate::Exit(0));
+    let build = world.build("preview", "deploy");
+    world.act(Act::BuildRerun { build: build.id.0 });
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn a_system_changes_under_way(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("staging/deploy", Fate::Runs);
+    world.push("api", "api-2");
+    world.run();
+    let changed = SYSTEM.replace("    after: preview\n", "    after: qa\n")
+        + "  qa:\n    after: preview\n    deploy: [{ task: apply, file: api/apply.yml }]\n";
+    let answer = world.act(Act::SystemSet { text: changed, vars: BTreeMap::new(), now: false });
+    assert!(
+        answer.preview.sentences.iter().any(|sentence| sentence.contains("takes its new pipeline when deployment 2")),
+        "{:?}",
+        answer.preview.sentences
+    );
+    world.run();
+    assert_eq!(world.current("qa"), 2, "what passed preview goes to the new environment");
+    world.rule("staging/deploy", Fate::Exit(0));
+    world.end_running(0);
+    assert_eq!(world.live(), [2, 2, 2]);
+    world.push("api", "api-3");
+    world.run();
+    assert_eq!((world.live(), world.current("qa")), (vec![3, 3, 3], 3));
+    // Removing an environment whose lock is held is refused.
+    let token = take_lock(&mut world, "production");
+    let removed = SYSTEM.split("  production:").next().expect("the rest").to_owned();
+    let set = Act::SystemSet { text: removed, vars: BTreeMap::new(), now: false };
+    assert_eq!(world.refused(set.clone(), None), "refused");
+    give_back(&mut world, "production", token);
+    world.act(set);
+    world.push("api", "api-4");
+    world.run();
+    assert_eq!((world.current("preview"), world.current("staging")), (4, 4));
+}
+
+fn force_unlock_stops_what_runs_first(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("staging/deploy", Fate::Runs);
+    world.push("api", "api-2");
+    world.run();
+    let unlock = |abort_running| Act::ForceUnlock {
+        environment: "staging".to_owned(),
+        abort_running,
+        worker_is_dead: false,
+        then: Then::Hold,
+    };
+    assert_eq!(world.refused(unlock(false), Some("stuck")), "refused");
+    world.act(unlock(true));
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 open"]);
+    world.end_running(0);
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 unlocked"]);
+}
+
+fn setting_the_same_file_twice_changes_nothing(store: Store) {
+    let mut world = World::new(store);
+    let set = Act::SystemSet { text: SYSTEM.to_owned(), vars: BTreeMap::new(), now: false };
+    assert_eq!(world.act(set).preview.sentences, ["nothing changes"]);
+}
