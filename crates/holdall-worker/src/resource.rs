@@ -11,7 +11,9 @@
 mod duration;
 mod fields;
 mod git;
+mod glob;
 mod mock;
+mod registry_image;
 mod time;
 
 use std::collections::BTreeMap;
@@ -30,7 +32,7 @@ use fields::Fields;
 pub type Version = BTreeMap<String, String>;
 
 /// The types that this module answers for.
-pub const TYPES: [&str; 3] = ["git", "mock", "time"];
+pub const TYPES: [&str; 4] = ["git", "mock", "registry-image", "time"];
 
 /// No request is larger: sources and params are configuration, not data.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
@@ -222,6 +224,7 @@ pub fn run(kind: &str, op: &str, dir: Option<&Path>, text: &[u8], ctx: &Context)
         "check" => {
             let versions = match kind {
                 "git" => git::check(&request, ctx)?,
+                "registry-image" => registry_image::check(&request, ctx)?,
                 "time" => time::check(&request, ctx)?,
                 _ => mock::check(&request, ctx)?,
             };
@@ -232,12 +235,14 @@ pub fn run(kind: &str, op: &str, dir: Option<&Path>, text: &[u8], ctx: &Context)
             std::fs::create_dir_all(dir).map_err(ResourceError::file("make", dir))?;
             match kind {
                 "git" => git::get(&request, dir, ctx)?,
+                "registry-image" => registry_image::get(&request, dir, ctx)?,
                 "time" => time::get(&request, dir, ctx)?,
                 _ => mock::get(&request, dir, ctx)?,
             }
         }
         "out" => match kind {
             "git" => git::put(&request, directory()?, ctx)?,
+            "registry-image" => registry_image::put(&request, directory()?, ctx)?,
             "time" => time::put(&request, directory()?, ctx)?,
             _ => mock::put(&request, directory()?, ctx)?,
         },

@@ -2,7 +2,11 @@
 
 mod limits;
 mod resource_git;
+mod resource_http;
+mod resource_images;
 mod resource_mock;
+mod resource_registry_hostile;
+mod resource_registry_image;
 mod resource_world;
 mod runtime;
 mod server;
