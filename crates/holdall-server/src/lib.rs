@@ -10,3 +10,4 @@ pub mod error;
 pub mod pipelines;
 pub mod release;
 pub mod systems;
+pub mod webhook;
