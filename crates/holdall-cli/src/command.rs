@@ -3,9 +3,27 @@
 //! To add a command: a file in `command/` with `XArgs` and `run(ctx, args)`, a variant of [`Command`], a line in
 //! [`run`]. A variant without a doc comment takes its help from the doc comment of its arguments.
 
+mod audit;
+mod bag;
+mod build;
 mod completion;
+mod deploy;
+mod doctor;
+mod env;
+mod freeze;
 mod help;
 pub mod internal;
+mod job;
+mod lock;
+mod pin;
+mod pipeline;
+mod resource;
+mod rollback;
+mod suspect;
+mod tick;
+mod token;
+mod whereis;
+mod why;
 mod resolve;
 mod worker;
 
@@ -28,13 +46,34 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Every command.
+/// Every command, in the order of the help: what one looks at, what one does, what one runs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Env(env::EnvArgs),
+    Bag(bag::BagArgs),
+    Why(why::WhyArgs),
+    Where(whereis::WhereArgs),
+    Deploy(deploy::DeployArgs),
+    Rollback(rollback::RollbackArgs),
+    Suspect(suspect::SuspectArgs),
+    Freeze(freeze::FreezeArgs),
+    Unfreeze(freeze::UnfreezeArgs),
+    Pin(pin::PinArgs),
+    Unpin(pin::UnpinArgs),
+    Enable(tick::EnableArgs),
+    Disable(tick::DisableArgs),
+    Lock(lock::LockArgs),
+    Build(build::BuildArgs),
+    Job(job::JobArgs),
+    Resource(resource::ResourceArgs),
+    Pipeline(pipeline::PipelineArgs),
+    Audit(audit::AuditArgs),
+    Token(token::TokenArgs),
+    Doctor(doctor::DoctorArgs),
+    Worker(worker::WorkerArgs),
     Completion(completion::CompletionArgs),
     Help(help::HelpArgs),
     Resolve(resolve::ResolveArgs),
-    Worker(worker::WorkerArgs),
     #[command(flatten)]
     DemoTool(demo::Tool),
 }
@@ -42,10 +81,31 @@ pub enum Command {
 /// Runs a command.
 pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
     match command {
+        Command::Env(args) => env::run(ctx, args),
+        Command::Bag(args) => bag::run(ctx, args),
+        Command::Why(args) => why::run(ctx, args),
+        Command::Where(args) => whereis::run(ctx, args),
+        Command::Deploy(args) => deploy::run(ctx, args),
+        Command::Rollback(args) => rollback::run(ctx, args),
+        Command::Suspect(args) => suspect::run(ctx, args),
+        Command::Freeze(args) => freeze::run(ctx, args),
+        Command::Unfreeze(args) => freeze::run_unfreeze(ctx, args),
+        Command::Pin(args) => pin::run(ctx, args),
+        Command::Unpin(args) => pin::run_unpin(ctx, args),
+        Command::Enable(args) => tick::run_enable(ctx, args),
+        Command::Disable(args) => tick::run_disable(ctx, args),
+        Command::Lock(args) => lock::run(ctx, args),
+        Command::Build(args) => build::run(ctx, args),
+        Command::Job(args) => job::run(ctx, args),
+        Command::Resource(args) => resource::run(ctx, args),
+        Command::Pipeline(args) => pipeline::run(ctx, args),
+        Command::Audit(args) => audit::run(ctx, args),
+        Command::Token(args) => token::run(ctx, args),
+        Command::Doctor(args) => doctor::run(ctx, args),
+        Command::Worker(args) => worker::run(ctx, args),
         Command::Completion(args) => completion::run(ctx, args),
         Command::Help(args) => help::run(ctx, args),
         Command::Resolve(args) => resolve::run(ctx, args),
-        Command::Worker(args) => worker::run(ctx, args),
         Command::DemoTool(tool) => demo::run_tool(tool),
     }
 }

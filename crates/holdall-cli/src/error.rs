@@ -99,6 +99,15 @@ impl CliError {
         self
     }
 
+    /// Adds another line to the remedy.
+    pub fn more_hint(self, more: &str) -> CliError {
+        let hint = match &self.hint {
+            Some(hint) if !hint.is_empty() => format!("{hint}\n{more}"),
+            _ => more.to_owned(),
+        };
+        self.hint(hint)
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
         self.kind.exit_code()

@@ -3,10 +3,16 @@
 //! Data goes to standard output, everything else to standard error. The exit code says how it ended; the codes
 //! are listed in [`error`] and by `holdall help exit-codes`.
 
+mod act;
+mod client;
 mod command;
 mod context;
 mod demo;
 mod error;
+mod names;
+mod output;
+mod signals;
+mod vars;
 
 use std::process::ExitCode;
 
