@@ -4,10 +4,15 @@
 //! query. Each runs as one transaction of the store, with the engine's decision inside it.
 
 pub mod acts;
+pub mod api;
+pub mod auth;
 pub mod changes;
 pub mod duty;
 pub mod error;
+pub mod lifecycle;
+mod login;
 pub mod pipelines;
 pub mod release;
+pub mod serve;
 pub mod systems;
 pub mod webhook;

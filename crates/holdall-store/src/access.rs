@@ -13,6 +13,10 @@ pub struct TokenRow {
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// By whom; `None`: by the server.
+    pub created_by: Option<String>,
+    /// When it was last used, give or take a minute.
+    pub used_at: Option<Timestamp>,
 }
 
 /// The team of that name, made where there is none.
@@ -36,10 +40,34 @@ pub fn token_find(tx: &mut Tx<'_>, hash: &str) -> Result<Option<String>, StoreEr
 
 /// All tokens, oldest first.
 pub fn token_list(tx: &mut Tx<'_>) -> Result<Vec<TokenRow>, StoreError> {
-    tx.query("SELECT name, created_at FROM token ORDER BY id", &[])?
+    tx.query("SELECT name, created_at, created_by, used_at FROM token ORDER BY id", &[])?
         .iter()
-        .map(|row| Ok(TokenRow { name: row.get(0)?, created_at: row.get(1)? }))
+        .map(|row| {
+            Ok(TokenRow {
+                name: row.get(0)?,
+                created_at: row.get(1)?,
+                created_by: row.get(2)?,
+                used_at: row.get(3)?,
+            })
+        })
         .collect()
+}
+
+/// Remembers who made a token.
+pub fn token_made_by(tx: &mut Tx<'_>, hash: &str, by: &str) -> Result<(), StoreError> {
+    tx.execute("UPDATE token SET created_by = ?2 WHERE hash = ?1", params![hash, by])?;
+    Ok(())
+}
+
+/// Notes that a token was used.
+pub fn token_used(tx: &mut Tx<'_>, hash: &str, at: Timestamp) -> Result<(), StoreError> {
+    tx.execute("UPDATE token SET used_at = ?2 WHERE hash = ?1", params![hash, at])?;
+    Ok(())
+}
+
+/// Deletes the tokens of a name; gives whether there was one.
+pub fn token_delete(tx: &mut Tx<'_>, name: &str) -> Result<bool, StoreError> {
+    Ok(tx.execute("DELETE FROM token WHERE name = ?1", params![name])? > 0)
 }
 
 /// A value of the installation.

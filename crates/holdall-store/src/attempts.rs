@@ -116,7 +116,7 @@ pub fn attempt_list_queued(
     tx.query(
         &format!(
             "SELECT {COLUMNS}, a.team, a.tags, b.worker FROM attempt a JOIN build b ON b.id = a.build_id \
-             WHERE a.state = 'queued' ORDER BY a.created_at, a.fence, a.id LIMIT ?1"
+             WHERE a.state = 'queued' AND a.state <> 'finished' ORDER BY a.created_at, a.fence, a.id LIMIT ?1"
         ),
         params![limit],
     )?
@@ -138,7 +138,8 @@ pub fn attempt_assign(tx: &mut Tx<'_>, attempt: &AttemptRow, worker: &str, now: 
 /// The attempts that a worker has and has not finished.
 pub fn attempt_list_of_worker(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<AttemptRow>, StoreError> {
     tx.query(
-        &format!("SELECT {COLUMNS} FROM attempt a WHERE a.worker = ?1 AND a.state IN ('assigned', 'running')"),
+        &format!("SELECT {COLUMNS} FROM attempt a WHERE a.worker = ?1 AND a.state IN ('assigned', 'running') \
+             AND a.state <> 'finished' ORDER BY a.created_at, a.fence, a.id"),
         params![worker],
     )?
     .iter()
@@ -211,5 +212,76 @@ pub fn build_list_forgettable(tx: &mut Tx<'_>, worker: &str, limit: i64) -> Resu
 /// Remembers that a worker was told to remove a build's artifacts.
 pub fn build_forgotten(tx: &mut Tx<'_>, id: BuildId) -> Result<(), StoreError> {
     tx.execute("UPDATE build SET forgotten = 1 WHERE id = ?1", params![id])?;
+    Ok(())
+}
+
+/// A queued attempt with what a worker must have to take it.
+#[derive(Debug, Clone)]
+pub struct QueuedRow {
+    /// The attempt.
+    pub attempt: AttemptRow,
+    /// Its team.
+    pub team: String,
+    /// Its tags: JSON list.
+    pub tags: String,
+    /// The worker that has the build's artifacts.
+    pub build_worker: Option<String>,
+}
+
+/// Queued attempts that are for a worker as far as its team (`None`: all teams) and the artifacts of their builds
+/// say, oldest first; `offset` of them are left out.
+pub fn attempt_list_queued_for(
+    tx: &mut Tx<'_>,
+    worker: &str,
+    team: Option<&str>,
+    limit: i64,
+    offset: i64,
+) -> Result<Vec<QueuedRow>, StoreError> {
+    tx.query(
+        &format!(
+            "SELECT {COLUMNS}, a.team, a.tags, b.worker FROM attempt a JOIN build b ON b.id = a.build_id \
+             WHERE a.state = 'queued' AND a.state <> 'finished' AND (b.worker IS NULL OR b.worker = ?1) \
+             AND a.team = COALESCE(?2, a.team) ORDER BY a.created_at, a.fence, a.id LIMIT ?3 OFFSET ?4"
+        ),
+        params![worker, team, limit, offset],
+    )?
+    .iter()
+    .map(|row| {
+        Ok(QueuedRow {
+            attempt: from_row(row)?,
+            team: row.get(10)?,
+            tags: row.get(11)?,
+            build_worker: row.get(12)?,
+        })
+    })
+    .collect()
+}
+
+/// The attempts of a worker that are to be stopped and of which it has not been told.
+pub fn attempt_list_to_stop(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<AttemptRow>, StoreError> {
+    tx.query(
+        &format!(
+            "SELECT {COLUMNS} FROM attempt a WHERE a.worker = ?1 AND a.state <> 'finished' AND a.stop IS NOT NULL \
+             AND a.stop_sent = 0 ORDER BY a.created_at, a.fence, a.id"
+        ),
+        params![worker],
+    )?
+    .iter()
+    .map(from_row)
+    .collect()
+}
+
+/// Remembers that a worker was told to stop an attempt.
+pub fn attempt_stop_sent(tx: &mut Tx<'_>, id: &str) -> Result<(), StoreError> {
+    tx.execute("UPDATE attempt SET stop_sent = 1 WHERE id = ?1", params![id])?;
+    Ok(())
+}
+
+/// A worker may not have heard what it was told to stop: it is told again.
+pub fn attempt_stops_unsent(tx: &mut Tx<'_>, worker: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE attempt SET stop_sent = 0 WHERE worker = ?1 AND state <> 'finished' AND stop_sent = 1",
+        params![worker],
+    )?;
     Ok(())
 }

@@ -114,11 +114,11 @@ pub fn check_claim(tx: &mut Tx<'_>, worker: &str, limit: i64, now: Timestamp) ->
     Ok(claimed)
 }
 
-/// Records how a check ended: its versions, or what went wrong. A check that nobody knows any more changes nothing.
+/// Records how a check ended: its versions with what the type says of each, or what went wrong. A check that nobody knows any more changes nothing.
 pub fn check_finish(
     tx: &mut Tx<'_>,
     id: &str,
-    result: Result<Vec<Version>, String>,
+    result: Result<Vec<NewVersion>, String>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let Some(row) =
@@ -136,8 +136,6 @@ pub fn check_finish(
                  failing_since = NULL, failures = 0, next_check_at = ?3 WHERE id = ?1",
                 params![scope, now, now + spread(interval, scope)],
             )?;
-            let found: Vec<NewVersion> =
-                found.into_iter().map(|version| NewVersion { version, metadata: Vec::new() }).collect();
             versions::versions_save(tx, scope, &found, now)?;
         }
         Err(message) => {
@@ -177,4 +175,18 @@ pub fn check_abandon(tx: &mut Tx<'_>, worker: &str, now: Timestamp) -> Result<()
 pub fn check_is_wanted(tx: &mut Tx<'_>, scope: ScopeId) -> Result<bool, StoreError> {
     let row = tx.query_one("SELECT 1 FROM scope WHERE id = ?1 AND wanted_at IS NOT NULL", params![scope])?;
     Ok(row.is_some())
+}
+
+/// Whether any check is wanted that no worker has.
+pub fn check_is_any_wanted(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+    let row = tx.query_one("SELECT 1 FROM scope WHERE wanted_at IS NOT NULL AND check_id IS NULL LIMIT 1", &[])?;
+    Ok(row.is_some())
+}
+
+/// How many checks a worker has.
+pub fn check_count_of_worker(tx: &mut Tx<'_>, worker: &str) -> Result<i64, StoreError> {
+    match tx.query_one("SELECT COUNT(*) FROM scope WHERE check_id IS NOT NULL AND check_worker = ?1", params![worker])? {
+        Some(row) => row.get(0),
+        None => Ok(0),
+    }
 }

@@ -168,6 +168,17 @@ impl Store {
     }
 }
 
+impl Drop for Inner {
+    /// Closing a connection to PostgreSQL waits for it, which an asynchronous task must not.
+    fn drop(&mut self) {
+        let readers = std::mem::take(self.readers.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if !readers.is_empty() {
+            // Without a thread they are closed here.
+            let _ = std::thread::Builder::new().name("store-close".to_owned()).spawn(move || drop(readers));
+        }
+    }
+}
+
 impl Place {
     fn connect(&self, read_only: bool) -> Result<Connection, StoreError> {
         match self {

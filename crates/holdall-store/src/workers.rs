@@ -105,3 +105,11 @@ pub fn worker_mark_lost(tx: &mut Tx<'_>, before: Timestamp) -> Result<Vec<String
     }
     Ok(lost)
 }
+
+/// When the running worker that was quiet for longest last said something.
+pub fn worker_quietest(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    match tx.query_one("SELECT MIN(seen_at) FROM worker WHERE state = 'running'", &[])? {
+        Some(row) => row.get(0),
+        None => Ok(None),
+    }
+}

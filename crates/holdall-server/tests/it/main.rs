@@ -1,4 +1,10 @@
-//! The server's core on both databases.
+//! The server over HTTP, on both databases, with a worker that the tests speak for.
 
+mod access;
+mod flow;
 mod release;
+mod start;
+mod streams;
+mod support;
+mod worker;
 mod world;

@@ -5,7 +5,7 @@ CREATE TABLE team (id {id}, name TEXT NOT NULL UNIQUE) {strict};
 
 -- Who may come in; only the hash of a token is kept.
 CREATE TABLE token (
-  id {id}, name TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, created_at {int} NOT NULL
+  id {id}, name TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, created_at {int} NOT NULL, created_by TEXT, used_at {int}
 ) {strict};
 
 -- The shared list of versions of one (type, source), and the state of its checks.

@@ -1,0 +1,195 @@
+//! What happens, as server-sent events: in one build (`GET builds/ID/events`), and anywhere (`GET events`).
+//!
+//! A stream looks at the database and sends what it finds; a signal only wakes it, and it subscribes before it looks.
+//! It ends with the server: a stream that did not would keep it from stopping.
+
+mod journal;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive, KeepAliveStream};
+use axum::routing::get;
+use holdall_engine::ids::BuildId;
+use holdall_protocol::api::{Change, ChangeKind};
+use holdall_store::events::event_list;
+use holdall_store::{Signal, StoreError, Tx, builds};
+use serde::Serialize;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::App;
+use super::error::{ApiError, ApiResult};
+use super::request::Path;
+use journal::{Journal, Lines};
+
+/// How many rows of a journal are read at once. One row has at most about a megabyte of output.
+const ROWS: i64 = 64;
+
+/// How many events wait for a slow reader before nothing more is read for it.
+const WAITING: usize = 64;
+
+/// How often a stream looks that nothing wakes: another server on the same database may have written.
+const FALLBACK: Duration = Duration::from_secs(5);
+
+/// How long changes are gathered before pages are told of them: they look again at most ten times a second.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// After what silence a comment keeps the connection open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+type Stream = Sse<KeepAliveStream<ReceiverStream<Result<Event, Infallible>>>>;
+type Sender = mpsc::Sender<Result<Event, Infallible>>;
+
+/// The routes.
+pub fn routes() -> Router<App> {
+    Router::new().route("/builds/{id}/events", get(build_events)).route("/events", get(changes))
+}
+
+fn stream() -> (Sender, Stream) {
+    let (send, receive) = mpsc::channel(WAITING);
+    (send, Sse::new(ReceiverStream::new(receive)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Sends one event; gives `false` when the reader has gone away.
+async fn send(sender: &Sender, id: Option<i64>, data: &impl Serialize) -> bool {
+    let event = match Event::default().json_data(data) {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::error!("an event cannot be written: {error}");
+            return false;
+        }
+    };
+    let event = match id {
+        Some(id) => event.id(id.to_string()),
+        None => event,
+    };
+    sender.send(Ok(event)).await.is_ok()
+}
+
+/// The events of a build from its first, or from the one after `Last-Event-ID`, until it has ended and all was sent.
+async fn build_events(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> ApiResult<Stream> {
+    let from = match headers.get("last-event-id").map(|last| last.to_str().map(str::parse::<i64>)) {
+        None => 0,
+        Some(Ok(Ok(last))) => last.saturating_add(1).max(0),
+        Some(_) => return Err(ApiError::bad_request("Last-Event-ID is not the id of an event")),
+    };
+    let build = BuildId(id);
+    let wake = app.store.signals().changes();
+    if app.store.read(move |tx| builds::build_get(tx, build)).await?.is_none() {
+        return Err(ApiError::not_found(format_args!("build {id}")));
+    }
+    let (sender, stream) = stream();
+    app.lifecycle.clone().spawn("build events", async move {
+        let stopping = app.lifecycle.stopping().clone();
+        tokio::select! {
+            () = follow_build(&app, build, from, wake, &sender) => {}
+            () = sender.closed() => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+    Ok(stream)
+}
+
+async fn follow_build(app: &App, build: BuildId, from: i64, mut wake: Receiver<Signal>, sender: &Sender) {
+    let mut lines = Lines::default();
+    let mut next = from;
+    // What comes directly before tells how a step's process ended; it was sent already.
+    let mut skip_below = from;
+    let mut look_from = (from - 1).max(0);
+    loop {
+        let at = look_from;
+        let read = app.store.read(move |tx| read_journal(tx, build, at)).await;
+        let journal = match read {
+            Ok(journal) => journal,
+            Err(error) => {
+                tracing::warn!(build.id = build.0, "a build's events cannot be read: {error}");
+                return;
+            }
+        };
+        let is_complete = (journal.rows.len() as i64) < ROWS;
+        for row in &journal.rows {
+            next = next.max(row.seq + 1);
+            if let Some(event) = lines.event(row, &journal)
+                && row.seq >= skip_below
+                && !send(sender, Some(event.seq), &event).await
+            {
+                return;
+            }
+        }
+        skip_below = next;
+        look_from = next;
+        if !is_complete {
+            continue;
+        }
+        if let Some(ended_at) = journal.ended_at {
+            send(sender, Some(next), &journal::end(next, ended_at)).await;
+            return;
+        }
+        wait_for(&mut wake, |signal| signal == Signal::Build(build)).await;
+    }
+}
+
+fn read_journal(tx: &mut Tx<'_>, build: BuildId, from: i64) -> Result<Journal, StoreError> {
+    // The build first: when it has ended, nothing is added to its journal any more.
+    let row = builds::build_get(tx, build)?;
+    let rows = event_list(tx, build, from, ROWS)?;
+    let workers = journal::workers(tx, build, &rows)?;
+    Ok(Journal { rows, workers, ended_at: row.and_then(|row| row.ended_at) })
+}
+
+/// Waits for a signal that concerns somebody, or for as long as nothing is heard at all.
+async fn wait_for(wake: &mut Receiver<Signal>, concerns: impl Fn(Signal) -> bool) {
+    let heard = async {
+        loop {
+            match wake.recv().await {
+                Ok(signal) if concerns(signal) => return,
+                Ok(_) => {}
+                // Something was missed: look. The fallback is the pace when the store is closed.
+                Err(RecvError::Lagged(_)) => return,
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FALLBACK, heard).await;
+}
+
+/// That something has changed that pages show. They look again; changes are gathered, and not kept.
+async fn changes(State(app): State<App>) -> Stream {
+    let mut wake = app.store.signals().changes();
+    let (sender, stream) = stream();
+    app.lifecycle.clone().spawn("changes", async move {
+        let stopping = app.lifecycle.stopping().clone();
+        let everything =
+            Change { kind: ChangeKind::Everything, system: None, environment: None, bag: None, build: None };
+        let tell = async {
+            while next_change(&mut wake).await && send(&sender, None, &everything).await {
+                tokio::time::sleep(GATHER).await;
+            }
+        };
+        tokio::select! {
+            () = tell => {}
+            () = sender.closed() => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+    stream
+}
+
+/// Waits until something that pages show has changed; `false`: nothing will any more.
+async fn next_change(wake: &mut Receiver<Signal>) -> bool {
+    loop {
+        match wake.recv().await {
+            Ok(Signal::Board) | Err(RecvError::Lagged(_)) => return true,
+            // A build's status changes together with the board; its output is nothing to a board.
+            Ok(_) => {}
+            Err(RecvError::Closed) => return false,
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! What workers are told and what they tell, inside the store's transactions (`holdall_protocol::worker`).
+//!
+//! Nothing that a worker was told counts as having arrived. What it has of attempts it says in each poll: an attempt
+//! that is its own and that it does not have is sent again, and a worker that has had it already knows so from its
+//! disk. What it may remove is sent until it asks again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use holdall_engine::ids::BuildId;
+use holdall_engine::time::{Span, Timestamp};
+use holdall_engine::version::Version;
+use holdall_protocol::api::code;
+use holdall_protocol::worker::{
+    CheckOrder, Ending, Fact, Hello, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Welcome,
+};
+use holdall_store::attempts::{self, AttemptRow};
+use holdall_store::checks;
+use holdall_store::versions::NewVersion;
+use holdall_store::workers::{self, WorkerRow};
+use holdall_store::{Signal, Store, StoreError, Tx};
+
+use super::track;
+use crate::error::{Error, Refusal, from_json, json_text};
+
+/// How often it is written down that a worker that only waits is there.
+pub const SEEN_EVERY: Span = Span::seconds(4);
+
+/// How long a worker may say nothing before it counts as lost.
+pub const LOST_AFTER: Span = Span::seconds(10);
+
+/// How many checks one worker has at once.
+const MOST_CHECKS: i64 = 16;
+
+/// How long a check may take.
+const CHECK_TIMEOUT_SECONDS: f64 = 600.0;
+
+/// How many queued attempts are looked at in one go.
+const PAGE: i64 = 200;
+
+/// How many folders a worker is told to remove at once.
+const MOST_FORGOTTEN: i64 = 200;
+
+/// The longest name of a worker.
+const MAX_NAME: usize = 200;
+
+/// Begins a session: an older one of the same name is over.
+///
+/// # Errors
+///
+/// The name or the number of slots makes no sense.
+pub fn hello(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, Error> {
+    if hello.name.is_empty() || hello.name.len() > MAX_NAME || hello.name.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("a worker's name has 1 to {MAX_NAME} characters")));
+    }
+    workers::worker_hello(
+        tx,
+        &WorkerRow {
+            name: hello.name.clone(),
+            session: hello.session.clone(),
+            platform: hello.platform.clone(),
+            tags: json_text(&hello.tags)?,
+            team: hello.team.clone(),
+            slots: i64::from(hello.slots),
+            version: hello.version.clone(),
+            started_at: now,
+            seen_at: now,
+            state: String::new(),
+        },
+    )?;
+    let mut welcome = Welcome { resume: Default::default() };
+    for held in &hello.attempts {
+        let Some(attempt) = attempts::attempt_get(tx, &held.attempt)? else { continue };
+        if is_of(&attempt, &hello.name, held.fence) && attempt.state != "finished" {
+            welcome.resume.insert(attempt.id, u64::try_from(attempt.output_offset).unwrap_or(0));
+        }
+    }
+    lose_missing(tx, hello, now)?;
+    // What this worker was told may never have arrived.
+    attempts::attempt_stops_unsent(tx, &hello.name)?;
+    checks::check_abandon(tx, &hello.name, now)?;
+    Ok(welcome)
+}
+
+/// Ends what ran on a worker that does not have it any more. What was assigned to it and never reported as started may
+/// not have arrived, and is sent again; unless its disk was lost, which shows in what ran.
+fn lose_missing(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<(), StoreError> {
+    let held: BTreeSet<&str> = hello.attempts.iter().map(|held| held.attempt.as_str()).collect();
+    let mut missing = attempts::attempt_list_of_worker(tx, &hello.name)?;
+    missing.retain(|attempt| !held.contains(attempt.id.as_str()));
+    if !missing.iter().any(|attempt| attempt.state == "running") {
+        return Ok(());
+    }
+    for attempt in missing {
+        tracing::error!(worker = %hello.name, attempt = %attempt.id, "a worker has lost a step that ran on it");
+        let message = format!("worker {} does not have it any more: its work folder was lost or changed", hello.name);
+        track::attempt_finished(tx, &attempt, &Ending::Lost { message }, now)?;
+    }
+    Ok(())
+}
+
+/// The worker of a session that counts.
+///
+/// # Errors
+///
+/// 409: another session of that name has begun since. 404: the server does not know the worker, which has to say hello.
+fn session(tx: &mut Tx<'_>, name: &str, session: &str) -> Result<WorkerRow, Error> {
+    let worker = workers::worker_find(tx, name)?.ok_or_else(|| Error::not_found(format!("worker {name}")))?;
+    if worker.session != session {
+        return Err(Refusal::new(409, code::REFUSED, format!("another worker named {name} has connected since")).into());
+    }
+    Ok(worker)
+}
+
+fn is_of(attempt: &AttemptRow, worker: &str, fence: i64) -> bool {
+    attempt.worker.as_deref() == Some(worker) && attempt.fence == fence
+}
+
+/// What looking without writing found.
+#[derive(Debug, Clone, Copy)]
+pub struct Looked {
+    /// There may be something to do.
+    pub has_orders: bool,
+    /// When it was last written down that the worker is there.
+    pub seen_at: Timestamp,
+}
+
+/// Looks whether there is something for a worker to do.
+///
+/// # Errors
+///
+/// Those of an old session.
+pub fn look(tx: &mut Tx<'_>, poll: &Poll) -> Result<Looked, Error> {
+    let worker = session(tx, &poll.name, &poll.session)?;
+    let own = attempts::attempt_list_of_worker(tx, &worker.name)?;
+    let has_orders = own.iter().any(|attempt| is_resent(attempt, poll))
+        || !attempts::attempt_list_to_stop(tx, &worker.name)?.is_empty()
+        || !fitting(tx, &worker, free_slots(&worker, &own).min(1))?.is_empty()
+        || (check_room(tx, &worker)? > 0 && checks::check_is_any_wanted(tx)?);
+    Ok(Looked { has_orders, seen_at: worker.seen_at })
+}
+
+/// Takes what there is for a worker to do.
+///
+/// # Errors
+///
+/// Those of an old session.
+pub fn orders(tx: &mut Tx<'_>, poll: &Poll, now: Timestamp) -> Result<Orders, Error> {
+    let worker = session(tx, &poll.name, &poll.session)?;
+    workers::worker_seen(tx, &worker.name, now)?;
+    let mut orders = Orders::default();
+    let own = attempts::attempt_list_of_worker(tx, &worker.name)?;
+    for attempt in own.iter().filter(|attempt| is_resent(attempt, poll)) {
+        orders.start.push(from_json(&attempt.assignment)?);
+    }
+    let free = free_slots(&worker, &own);
+    for attempt in fitting(tx, &worker, free)? {
+        if attempts::attempt_assign(tx, &attempt, &worker.name, now)? {
+            orders.start.push(from_json(&attempt.assignment)?);
+        }
+    }
+    for attempt in attempts::attempt_list_to_stop(tx, &worker.name)? {
+        let reason = if attempt.stop.as_deref() == Some("abort") { StopReason::Abort } else { StopReason::Cancel };
+        attempts::attempt_stop_sent(tx, &attempt.id)?;
+        orders.stop.push(StopOrder { attempt: attempt.id, fence: attempt.fence, reason });
+    }
+    let room = check_room(tx, &worker)?;
+    for check in checks::check_claim(tx, &worker.name, room, now)? {
+        orders.checks.push(CheckOrder {
+            check: check.id,
+            resource_type: check.kind,
+            source: from_json(&check.source)?,
+            version: check.from.map(|version| version.0),
+            timeout_seconds: CHECK_TIMEOUT_SECONDS,
+        });
+    }
+    orders.forget = attempts::attempt_list_forgettable(tx, &worker.name, MOST_FORGOTTEN)?;
+    let builds = attempts::build_list_forgettable(tx, &worker.name, MOST_FORGOTTEN)?;
+    orders.forget_builds = builds.into_iter().map(|build| build.0).collect();
+    Ok(orders)
+}
+
+/// Whether orders are worth being sent at once. What can be removed can wait for company.
+pub fn is_urgent(orders: &Orders) -> bool {
+    !orders.start.is_empty() || !orders.stop.is_empty() || !orders.checks.is_empty()
+}
+
+fn is_resent(attempt: &AttemptRow, poll: &Poll) -> bool {
+    attempt.state == "assigned" && !poll.running.contains(&attempt.id)
+}
+
+/// How many more attempts a worker can have. What it says of free slots is of when it asked.
+fn free_slots(worker: &WorkerRow, own: &[AttemptRow]) -> usize {
+    usize::try_from(worker.slots).unwrap_or(0).saturating_sub(own.len())
+}
+
+/// The first queued attempts that a worker may take, at most `most` (reference, section 7.3).
+fn fitting(tx: &mut Tx<'_>, worker: &WorkerRow, most: usize) -> Result<Vec<AttemptRow>, StoreError> {
+    let mut found = Vec::new();
+    let mut offset = 0;
+    if most == 0 {
+        return Ok(found);
+    }
+    let tags: Vec<String> = from_json(&worker.tags)?;
+    let mut others: Option<Vec<(Option<String>, Vec<String>)>> = None;
+    loop {
+        let page = attempts::attempt_list_queued_for(tx, &worker.name, worker.team.as_deref(), PAGE, offset)?;
+        let is_last = (page.len() as i64) < PAGE;
+        for queued in page {
+            let wanted: Vec<String> = from_json(&queued.tags)?;
+            if !has_tags(&tags, &wanted) {
+                continue;
+            }
+            // Where a team has workers of its own, its steps go to those only.
+            if worker.team.is_none() && queued.build_worker.is_none() {
+                if others.is_none() {
+                    others = Some(team_workers(tx)?);
+                }
+                let is_theirs = others
+                    .iter()
+                    .flatten()
+                    .any(|(team, tags)| team.as_ref() == Some(&queued.team) && has_tags(tags, &wanted));
+                if is_theirs {
+                    continue;
+                }
+            }
+            found.push(queued.attempt);
+            if found.len() == most {
+                return Ok(found);
+            }
+        }
+        if is_last {
+            return Ok(found);
+        }
+        offset += PAGE;
+    }
+}
+
+/// The teams and tags of the running workers that work for one team.
+fn team_workers(tx: &mut Tx<'_>) -> Result<Vec<(Option<String>, Vec<String>)>, StoreError> {
+    workers::worker_list(tx)?
+        .into_iter()
+        .filter(|worker| worker.team.is_some() && worker.state == "running")
+        .map(|worker| Ok((worker.team, from_json(&worker.tags)?)))
+        .collect()
+}
+
+/// Whether a worker with these tags takes a step with those: the worker must have all of the step's, and one that
+/// has tags takes no step without.
+fn has_tags(worker: &[String], step: &[String]) -> bool {
+    step.iter().all(|tag| worker.contains(tag)) && (worker.is_empty() || !step.is_empty())
+}
+
+/// How many more checks a worker can have. Workers with tags, or of one team, make checks where there is no other.
+fn check_room(tx: &mut Tx<'_>, worker: &WorkerRow) -> Result<i64, StoreError> {
+    let is_general = |worker: &WorkerRow| worker.team.is_none() && worker.tags == "[]";
+    if !is_general(worker)
+        && workers::worker_list(tx)?.iter().any(|other| other.state == "running" && is_general(other))
+    {
+        return Ok(0);
+    }
+    Ok((MOST_CHECKS - checks::check_count_of_worker(tx, &worker.name)?).max(0))
+}
+
+/// Takes what a worker reports, in order. What is known already changes nothing.
+///
+/// # Errors
+///
+/// Those of an old session. Then, and when the store fails, nothing of the report was taken.
+pub fn report(tx: &mut Tx<'_>, report: &Report, now: Timestamp) -> Result<ReportAnswer, Error> {
+    let worker = session(tx, &report.name, &report.session)?;
+    if worker.seen_at + SEEN_EVERY <= now {
+        workers::worker_seen(tx, &worker.name, now)?;
+    }
+    let mut refused = BTreeSet::new();
+    for fact in &report.facts {
+        match fact {
+            Fact::Checked { check, at, result, metadata } => {
+                let result = match result {
+                    Ok(versions) => Ok(found(versions, metadata)),
+                    Err(message) => Err(message.clone()),
+                };
+                checks::check_finish(tx, check, result, believed(*at, now))?;
+                // There is room for another check.
+                tx.signal(Signal::Workers);
+            }
+            Fact::Started { attempt, fence, .. }
+            | Fact::Output { attempt, fence, .. }
+            | Fact::Finished { attempt, fence, .. } => {
+                let known = attempts::attempt_get(tx, attempt)?.filter(|row| is_of(row, &worker.name, *fence));
+                let Some(row) = known else {
+                    refused.insert(attempt.clone());
+                    continue;
+                };
+                if !attempt_fact(tx, &row, fact, now)? {
+                    refused.insert(attempt.clone());
+                }
+            }
+        }
+    }
+    Ok(ReportAnswer { refused: refused.into_iter().collect() })
+}
+
+/// Takes a fact about an attempt; `false` where nobody wants to hear of it any more.
+fn attempt_fact(tx: &mut Tx<'_>, attempt: &AttemptRow, fact: &Fact, now: Timestamp) -> Result<bool, StoreError> {
+    let has_ended = attempt.state == "finished";
+    match fact {
+        Fact::Started { .. } | Fact::Output { .. } if has_ended => return Ok(false),
+        Fact::Started { at, .. } => track::attempt_started(tx, attempt, believed(*at, now))?,
+        Fact::Output { offset, at, stream, bytes, .. } => {
+            track::attempt_output(tx, attempt, *offset, believed(*at, now), *stream, bytes)?;
+        }
+        Fact::Finished { at, ending, .. } => {
+            track::attempt_finished(tx, attempt, ending, believed(*at, now))?;
+            // There is room for another step.
+            tx.signal(Signal::Workers);
+        }
+        Fact::Checked { .. } => {}
+    }
+    Ok(true)
+}
+
+/// When something happened, as far as a worker's clock is believed: nothing happens in the future.
+fn believed(at: i64, now: Timestamp) -> Timestamp {
+    Timestamp(at.clamp(0, now.0))
+}
+
+fn found(
+    versions: &[std::collections::BTreeMap<String, String>],
+    metadata: &[Vec<holdall_protocol::worker::MetadataField>],
+) -> Vec<NewVersion> {
+    versions
+        .iter()
+        .enumerate()
+        .map(|(index, version)| NewVersion {
+            version: Version(version.clone()),
+            metadata: metadata
+                .get(index)
+                .into_iter()
+                .flatten()
+                .map(|field| (field.name.clone(), field.value.clone()))
+                .collect(),
+        })
+        .collect()
+}
+
+/// What workers were told to remove and have not yet asked again after: only then it counts as told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    removals: Mutex<HashMap<String, Removals>>,
+}
+
+#[derive(Debug, Clone)]
+struct Removals {
+    session: String,
+    attempts: Vec<String>,
+    builds: Vec<i64>,
+}
+
+impl Told {
+    /// Remembers what a worker is told.
+    pub(crate) fn tell(&self, poll: &Poll, orders: &Orders) {
+        if orders.forget.is_empty() && orders.forget_builds.is_empty() {
+            return;
+        }
+        let removals = Removals {
+            session: poll.session.clone(),
+            attempts: orders.forget.clone(),
+            builds: orders.forget_builds.clone(),
+        };
+        self.removals().insert(poll.name.clone(), removals);
+    }
+
+    /// A worker asks again: the last answer has arrived.
+    pub(crate) async fn heard(&self, store: &Store, poll: &Poll) -> Result<(), StoreError> {
+        let told = self.removals().remove(&poll.name);
+        let Some(told) = told.filter(|told| told.session == poll.session) else { return Ok(()) };
+        store
+            .write(move |tx| {
+                for attempt in &told.attempts {
+                    attempts::attempt_forgotten(tx, attempt)?;
+                }
+                for build in &told.builds {
+                    attempts::build_forgotten(tx, BuildId(*build))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn removals(&self) -> MutexGuard<'_, HashMap<String, Removals>> {
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_say_which_steps_a_worker_takes() {
+        let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+        for (worker, step, takes) in [
+            (&[][..], &[][..], true),
+            (&[], &["a"], false),
+            (&["a"], &[], false),
+            (&["a"], &["a"], true),
+            (&["a", "b"], &["a"], true),
+            (&["a"], &["a", "b"], false),
+        ] {
+            assert_eq!(has_tags(&tags(worker), &tags(step)), takes, "{worker:?} {step:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_clock_is_ahead_reports_nothing_of_the_future() {
+        assert_eq!(believed(5, Timestamp(10)), Timestamp(5));
+        assert_eq!(believed(15, Timestamp(10)), Timestamp(10));
+        assert_eq!(believed(-1, Timestamp(10)), Timestamp(0));
+    }
+}

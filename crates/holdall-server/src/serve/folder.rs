@@ -1,0 +1,143 @@
+//! The data folder: whose it is, and the tokens in it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use holdall_store::{Store, access};
+
+use super::ServeError;
+use crate::auth::{new_secret, secret_hash};
+use crate::lifecycle::now;
+
+/// A data folder that this process has for itself, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Locked; the operating system unlocks it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes a data folder, and makes it, for its owner only, where there is none.
+    pub(super) fn open(path: &Path) -> Result<Folder, ServeError> {
+        let fails = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| ServeError::DataDir { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fails(path))?;
+        let lock_file = path.join("lock");
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_file)
+            .map_err(fails(&lock_file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let read = (&mut lock).take(20).read_to_string(&mut pid);
+                let pid = read.ok().map(|_| pid.trim().to_owned()).filter(|pid| !pid.is_empty());
+                return Err(ServeError::InUse { path: path.to_owned(), pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(fails(&lock_file)(source)),
+        }
+        lock.set_len(0).map_err(fails(&lock_file))?;
+        lock.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(fails(&lock_file))?;
+        Ok(Folder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Something in the folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The token in a file, made where there is none, and known to the store: whoever can read the folder may do
+    /// everything in any case.
+    pub(super) async fn token(&self, store: &Store, file: &str, name: &str) -> Result<String, ServeError> {
+        let path = self.path(file);
+        let fails = |source: io::Error| ServeError::DataDir { path: path.clone(), source };
+        let secret = match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+            Ok(_) => write_secret(&path).map_err(fails)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => write_secret(&path).map_err(fails)?,
+            Err(error) => return Err(fails(error)),
+        };
+        let (hash, name) = (secret_hash(&secret), name.to_owned());
+        let known = store
+            .write(move |tx| {
+                if access::token_find(tx, &hash)?.is_none() {
+                    // An older token of the server's own is of a file that is gone.
+                    access::token_delete(tx, &name)?;
+                    access::token_create(tx, &name, &hash, now())?;
+                }
+                Ok(())
+            })
+            .await;
+        known.map_err(|source| ServeError::Database { database: store.backend().to_owned(), source })?;
+        Ok(secret)
+    }
+}
+
+/// Writes a new secret into a file that only its owner can read.
+fn write_secret(path: &Path) -> io::Result<String> {
+    let secret = new_secret()?;
+    let scratch = path.with_extension("new");
+    // One that is left over may be readable by others.
+    match fs::remove_file(&scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch)?;
+    file.write_all(format!("{secret}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&scratch, path)?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data/holdall");
+        let first = Folder::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let refused = Folder::open(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("in use by another server (process {})", std::process::id())), "{refused}");
+        drop(first);
+        Folder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_none_is_said_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "").unwrap();
+        let refused = Folder::open(&path).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("the data folder {} cannot be used: ", path.display())), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_token_survives_and_is_made_again_where_its_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = holdall_store::testing::sqlite(dir.path()).unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let token = folder.token(&store, "token", "admin").await.unwrap();
+        assert_eq!(fs::metadata(folder.path("token")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(folder.token(&store, "token", "admin").await.unwrap(), token);
+        fs::remove_file(folder.path("token")).unwrap();
+        let again = folder.token(&store, "token", "admin").await.unwrap();
+        assert_ne!(again, token);
+        let tokens = store.read(access::token_list).await.unwrap();
+        assert_eq!(tokens.len(), 1, "a token whose file is gone opens nothing");
+    }
+}
