@@ -16,8 +16,10 @@ use holdall_protocol::api::{Act, ActAnswer, ActRequest, Made, Preview, code};
 use holdall_store::Tx;
 use holdall_store::audit::{AuditRow, audit_add};
 
-pub use locks::{Acquired, acquire, release, renew};
+pub use locks::{Acquired, WAITING_LAPSES, acquire, release, renew};
+pub(crate) use names::build_ref;
 pub use names::version_by_text;
+pub(crate) use picture::wire_hold;
 
 use crate::duty::schedule::schedule_all;
 use crate::error::{Error, Refusal};

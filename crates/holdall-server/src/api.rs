@@ -2,11 +2,16 @@
 //! `routes()`; handlers read the request, call the store and the decision, and convert. Who may come in is decided
 //! before any of them, by the [guard](crate::auth::guard).
 
+mod acts;
+mod builds;
 pub mod error;
 mod events;
 mod info;
+mod locks;
 mod log;
+mod pipelines;
 pub mod request;
+mod systems;
 mod tokens;
 mod webhooks;
 mod worker;
@@ -56,6 +61,8 @@ pub struct Settings {
     pub hosts: Hosts,
     /// Whether everyone may look, without a token.
     pub open_pages: bool,
+    /// Where it keeps its data.
+    pub data_dir: std::path::PathBuf,
 }
 
 impl App {
@@ -75,6 +82,11 @@ impl App {
 pub fn router(app: App) -> Router {
     let native = Router::new()
         .merge(info::routes())
+        .merge(acts::routes())
+        .merge(builds::routes())
+        .merge(locks::routes())
+        .merge(pipelines::routes())
+        .merge(systems::routes())
         .merge(tokens::routes())
         .merge(events::routes())
         .merge(log::routes())

@@ -12,6 +12,7 @@ pub mod error;
 pub mod lifecycle;
 mod login;
 pub mod pipelines;
+pub mod query;
 pub mod release;
 pub mod serve;
 pub mod systems;

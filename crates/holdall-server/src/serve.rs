@@ -179,6 +179,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         address,
         hosts: Hosts::new(address, &config.hosts),
         open_pages: config.open_pages,
+        data_dir: config.data_dir.clone(),
     };
     let app = App::new(store.clone(), settings, lifecycle.clone());
     duty::start(&app);

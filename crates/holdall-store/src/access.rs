@@ -43,12 +43,7 @@ pub fn token_list(tx: &mut Tx<'_>) -> Result<Vec<TokenRow>, StoreError> {
     tx.query("SELECT name, created_at, created_by, used_at FROM token ORDER BY id", &[])?
         .iter()
         .map(|row| {
-            Ok(TokenRow {
-                name: row.get(0)?,
-                created_at: row.get(1)?,
-                created_by: row.get(2)?,
-                used_at: row.get(3)?,
-            })
+            Ok(TokenRow { name: row.get(0)?, created_at: row.get(1)?, created_by: row.get(2)?, used_at: row.get(3)? })
         })
         .collect()
 }

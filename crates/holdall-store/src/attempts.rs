@@ -1,6 +1,8 @@
 //! Attempts: one try to run one step once, given to one worker, under a fence that only grows per build.
 
-use holdall_engine::ids::BuildId;
+use std::collections::BTreeMap;
+
+use holdall_engine::ids::{BuildId, DeploymentId, JobId, PipelineId};
 use holdall_engine::time::Timestamp;
 
 use crate::params;
@@ -138,8 +140,10 @@ pub fn attempt_assign(tx: &mut Tx<'_>, attempt: &AttemptRow, worker: &str, now: 
 /// The attempts that a worker has and has not finished.
 pub fn attempt_list_of_worker(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<AttemptRow>, StoreError> {
     tx.query(
-        &format!("SELECT {COLUMNS} FROM attempt a WHERE a.worker = ?1 AND a.state IN ('assigned', 'running') \
-             AND a.state <> 'finished' ORDER BY a.created_at, a.fence, a.id"),
+        &format!(
+            "SELECT {COLUMNS} FROM attempt a WHERE a.worker = ?1 AND a.state IN ('assigned', 'running') \
+             AND a.state <> 'finished' ORDER BY a.created_at, a.fence, a.id"
+        ),
         params![worker],
     )?
     .iter()
@@ -247,12 +251,7 @@ pub fn attempt_list_queued_for(
     )?
     .iter()
     .map(|row| {
-        Ok(QueuedRow {
-            attempt: from_row(row)?,
-            team: row.get(10)?,
-            tags: row.get(11)?,
-            build_worker: row.get(12)?,
-        })
+        Ok(QueuedRow { attempt: from_row(row)?, team: row.get(10)?, tags: row.get(11)?, build_worker: row.get(12)? })
     })
     .collect()
 }
@@ -284,4 +283,63 @@ pub fn attempt_stops_unsent(tx: &mut Tx<'_>, worker: &str) -> Result<(), StoreEr
         params![worker],
     )?;
     Ok(())
+}
+
+/// An attempt that has not finished, with what it waits for or who has it.
+#[derive(Debug, Clone)]
+pub struct OpenRow {
+    /// The attempt.
+    pub attempt: AttemptRow,
+    /// Its team.
+    pub team: String,
+    /// Its tags: JSON list.
+    pub tags: String,
+    /// The worker that has the build's artifacts.
+    pub build_worker: Option<String>,
+    /// Its job.
+    pub job: JobId,
+    /// The job's name.
+    pub job_name: String,
+    /// The build's name.
+    pub build_name: String,
+    /// The deployment that the build works for.
+    pub deployment: Option<DeploymentId>,
+}
+
+/// The attempts of a pipeline's builds that have not finished, oldest first.
+pub fn attempt_list_open_of_pipeline(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<Vec<OpenRow>, StoreError> {
+    tx.query(
+        &format!(
+            "SELECT {COLUMNS}, a.team, a.tags, b.worker, b.job_id, j.name, b.name, b.deployment_id FROM attempt a \
+             JOIN build b ON b.id = a.build_id JOIN job j ON j.id = b.job_id \
+             WHERE a.state <> 'finished' AND b.pipeline_id = ?1 ORDER BY a.created_at, a.fence, a.id"
+        ),
+        params![pipeline],
+    )?
+    .iter()
+    .map(|row| {
+        Ok(OpenRow {
+            attempt: from_row(row)?,
+            team: row.get(10)?,
+            tags: row.get(11)?,
+            build_worker: row.get(12)?,
+            job: row.get(13)?,
+            job_name: row.get(14)?,
+            build_name: row.get(15)?,
+            deployment: row.get(16)?,
+        })
+    })
+    .collect()
+}
+
+/// How many attempts each worker has that has any.
+pub fn attempt_count_by_worker(tx: &mut Tx<'_>) -> Result<BTreeMap<String, i64>, StoreError> {
+    tx.query(
+        "SELECT a.worker, COUNT(*) FROM attempt a WHERE a.state <> 'finished' AND a.worker IS NOT NULL \
+         GROUP BY a.worker",
+        &[],
+    )?
+    .iter()
+    .map(|row| Ok((row.get(0)?, row.get(1)?)))
+    .collect()
 }

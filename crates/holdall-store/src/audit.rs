@@ -3,6 +3,7 @@
 use holdall_engine::time::Timestamp;
 
 use crate::params;
+use crate::value::{Row, Value};
 use crate::{StoreError, Tx};
 
 /// One act.
@@ -60,18 +61,63 @@ pub fn audit_list(
         params![below.unwrap_or(i64::MAX), target, target.map(|target| format!("{target}/%")), limit],
     )?
     .iter()
-    .map(|row| {
-        Ok(AuditRow {
-            id: row.get(0)?,
-            at: row.get(1)?,
-            who: row.get(2)?,
-            origin: row.get(3)?,
-            act: row.get(4)?,
-            target: row.get(5)?,
-            reason: row.get(6)?,
-            before: row.get(7)?,
-            after: row.get(8)?,
-        })
-    })
+    .map(from_row)
     .collect()
+}
+
+fn from_row(row: &Row) -> Result<AuditRow, StoreError> {
+    Ok(AuditRow {
+        id: row.get(0)?,
+        at: row.get(1)?,
+        who: row.get(2)?,
+        origin: row.get(3)?,
+        act: row.get(4)?,
+        target: row.get(5)?,
+        reason: row.get(6)?,
+        before: row.get(7)?,
+        after: row.get(8)?,
+    })
+}
+
+/// Acts on any of some targets and what is below them, newest first, older than `below`.
+pub fn audit_search(
+    tx: &mut Tx<'_>,
+    targets: &[String],
+    below: Option<i64>,
+    limit: i64,
+) -> Result<Vec<AuditRow>, StoreError> {
+    let mut args: Vec<Value> = vec![below.unwrap_or(i64::MAX).into(), limit.into()];
+    let mut conditions = Vec::with_capacity(targets.len());
+    for target in targets {
+        let escaped = target.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        let at = args.len() + 1;
+        conditions.push(format!("target = ?{at} OR target LIKE ?{} ESCAPE '\\'", at + 1));
+        args.push(target.into());
+        args.push(format!("{escaped}/%").into());
+    }
+    if conditions.is_empty() {
+        return Ok(Vec::new());
+    }
+    tx.query(
+        &format!(
+            "SELECT id, at, who, origin, act, target, reason, before, after FROM audit WHERE id < ?1 AND ({}) \
+             ORDER BY id DESC LIMIT ?2",
+            conditions.join(" OR ")
+        ),
+        &args,
+    )?
+    .iter()
+    .map(from_row)
+    .collect()
+}
+
+/// The newest act of a name on a target.
+pub fn audit_newest(tx: &mut Tx<'_>, act: &str, target: &str) -> Result<Option<AuditRow>, StoreError> {
+    tx.query_one(
+        "SELECT id, at, who, origin, act, target, reason, before, after FROM audit WHERE target = ?1 AND act = ?2 \
+         ORDER BY id DESC LIMIT 1",
+        params![target, act],
+    )?
+    .map(|row| from_row(&row))
+    .transpose()
 }

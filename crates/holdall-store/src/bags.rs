@@ -293,3 +293,57 @@ pub fn suspect_clear(
     tx.signal(Signal::Board);
     Ok(cleared)
 }
+
+/// The tags of the bags of a system with numbers from `low` to `high`, newest first.
+pub fn tag_list_of_bags(tx: &mut Tx<'_>, system: SystemId, low: i64, high: i64) -> Result<Vec<TagRow>, StoreError> {
+    tx.query(
+        "SELECT b.number, t.environment_id, t.name, t.at, t.by_name, t.deployment_id FROM tag t \
+         JOIN bag b ON b.id = t.bag_id WHERE b.system_id = ?1 AND b.number >= ?2 AND b.number <= ?3 \
+         ORDER BY t.id DESC",
+        params![system, low, high],
+    )?
+    .iter()
+    .map(tag_from)
+    .collect()
+}
+
+/// The number of the newest bag below one that has the same contents.
+pub fn bag_same_contents(
+    tx: &mut Tx<'_>,
+    system: SystemId,
+    contents_digest: &str,
+    below: i64,
+) -> Result<Option<i64>, StoreError> {
+    tx.query_one(
+        "SELECT number FROM bag WHERE system_id = ?1 AND contents_digest = ?2 AND number < ?3 \
+         ORDER BY number DESC LIMIT 1",
+        params![system, contents_digest, below],
+    )?
+    .map(|row| row.get(0))
+    .transpose()
+}
+
+/// Bags of a packing environment that were packed at a time or later, with numbers above one, oldest first.
+pub fn bag_list_since(
+    tx: &mut Tx<'_>,
+    environment: EnvironmentId,
+    at: Timestamp,
+    above: i64,
+    limit: i64,
+) -> Result<Vec<BagRow>, StoreError> {
+    tx.query(
+        &format!("{SELECT} WHERE environment_id = ?1 AND number > ?2 AND packed_at >= ?3 ORDER BY number LIMIT ?4"),
+        params![environment, above, at, limit],
+    )?
+    .iter()
+    .map(from_row)
+    .collect()
+}
+
+/// Bags that were packed in an environment, newest first.
+pub fn bag_list_packed_in(tx: &mut Tx<'_>, environment: EnvironmentId, limit: i64) -> Result<Vec<BagRow>, StoreError> {
+    tx.query(&format!("{SELECT} WHERE environment_id = ?1 ORDER BY number DESC LIMIT ?2"), params![environment, limit])?
+        .iter()
+        .map(from_row)
+        .collect()
+}

@@ -1,5 +1,7 @@
 //! Builds: made, started and ended by guarded writes; an ended build never changes again.
 
+mod lists;
+
 use holdall_engine::ids::{BuildId, DeploymentId, JobId, PipelineId, ResourceId};
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
@@ -8,6 +10,8 @@ use holdall_engine::version::{Version, VersionDigest};
 use crate::params;
 use crate::value::Row;
 use crate::{Signal, StoreError, Tx, jobs};
+
+pub use lists::{BuildFilter, NamedVersion, build_bags, build_gets, build_list_latest, build_puts, build_search};
 
 /// A build, without its plan.
 #[derive(Debug, Clone)]

@@ -185,8 +185,61 @@ pub fn check_is_any_wanted(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
 
 /// How many checks a worker has.
 pub fn check_count_of_worker(tx: &mut Tx<'_>, worker: &str) -> Result<i64, StoreError> {
-    match tx.query_one("SELECT COUNT(*) FROM scope WHERE check_id IS NOT NULL AND check_worker = ?1", params![worker])? {
+    match tx
+        .query_one("SELECT COUNT(*) FROM scope WHERE check_id IS NOT NULL AND check_worker = ?1", params![worker])?
+    {
         Some(row) => row.get(0),
         None => Ok(0),
     }
+}
+
+/// How the checks of a scope stand.
+#[derive(Debug, Clone)]
+pub struct CheckState {
+    /// Whether one is wanted or runs.
+    pub pending: bool,
+    /// When the last one ended.
+    pub checked_at: Option<Timestamp>,
+    /// What went wrong in it.
+    pub error: Option<String>,
+}
+
+/// How the checks of a scope stand.
+pub fn check_state(tx: &mut Tx<'_>, scope: ScopeId) -> Result<CheckState, StoreError> {
+    let row = tx
+        .query_one(
+            "SELECT wanted_at IS NOT NULL OR check_id IS NOT NULL, last_check_at, last_check_error FROM scope \
+             WHERE id = ?1",
+            params![scope],
+        )?
+        .ok_or_else(|| StoreError::Inconsistent(format!("scope {scope} is gone")))?;
+    Ok(CheckState { pending: row.get(0)?, checked_at: row.get(1)?, error: row.get(2)? })
+}
+
+/// A resource that cannot be checked.
+#[derive(Debug, Clone)]
+pub struct FailingRow {
+    /// `team/pipeline/resource`.
+    pub name: String,
+    /// What went wrong.
+    pub error: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// The resources whose last check failed, the one that has failed for longest first.
+pub fn check_list_failing(tx: &mut Tx<'_>, limit: i64) -> Result<Vec<FailingRow>, StoreError> {
+    tx.query(
+        "SELECT t.name, p.name, r.name, s.last_check_error, s.failing_since FROM scope s \
+         JOIN resource r ON r.scope_id = s.id JOIN pipeline p ON p.id = r.pipeline_id \
+         JOIN team t ON t.id = p.team_id WHERE s.last_check_error IS NOT NULL AND r.active = 1 AND p.active = 1 \
+         AND (r.check_every IS NULL OR r.check_every >= 0) ORDER BY s.failing_since, s.id, r.id LIMIT ?1",
+        params![limit],
+    )?
+    .iter()
+    .map(|row| {
+        let (team, pipeline, name): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(FailingRow { name: format!("{team}/{pipeline}/{name}"), error: row.get(3)?, since: row.get(4)? })
+    })
+    .collect()
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, NoTls, Statement};
 
+use holdall_engine::time::Timestamp;
+
 use crate::dialect;
 use crate::error::StoreError;
 use crate::signals::Signal;
@@ -146,6 +148,17 @@ impl<'c> Tx<'c> {
     /// The id that an `INSERT ... RETURNING id` gives.
     pub fn insert(&mut self, sql: &str, params: &[Value]) -> Result<i64, StoreError> {
         self.query_one(sql, params)?.ok_or_else(|| StoreError::Inconsistent("an insert gave no id".to_owned()))?.get(0)
+    }
+
+    /// What the database's clock says.
+    pub fn clock(&mut self) -> Result<Timestamp, StoreError> {
+        let sql = match self.connection {
+            Connection::Sqlite(_) => dialect::SQLITE_CLOCK,
+            Connection::Postgres(_) => dialect::POSTGRES_CLOCK,
+        };
+        self.query_one(sql, &[])?
+            .ok_or_else(|| StoreError::Inconsistent("the database has no clock".to_owned()))?
+            .get(0)
     }
 
     /// Wakes somebody when this transaction commits.

@@ -32,5 +32,11 @@ pub const SQLITE_BEGIN: &str = "BEGIN IMMEDIATE";
 /// The advisory lock that makes writers on PostgreSQL take turns, as SQLite's do by themselves.
 pub const POSTGRES_BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock(4650465046504650)";
 
+/// What SQLite's clock says: this machine's, in microseconds.
+pub const SQLITE_CLOCK: &str = "SELECT CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)";
+
+/// What the clock of PostgreSQL's machine says, in microseconds.
+pub const POSTGRES_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+
 /// Begins a transaction that reads one snapshot.
 pub const POSTGRES_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

@@ -1,11 +1,18 @@
 //! Environments and their deployments.
 
+mod lists;
+
 use holdall_engine::ids::{BuildId, DeploymentId, EnvironmentId, LockId, PipelineId, SystemId};
 use holdall_engine::time::Timestamp;
 
 use crate::params;
 use crate::value::Row;
 use crate::{Signal, StoreError, Tx};
+
+pub use lists::{
+    PipelineOwner, deployment_durations, deployment_get_many, deployment_last_begun, deployment_list_deployed,
+    deployment_list_of_bags, pipeline_owners,
+};
 
 /// An environment.
 #[derive(Debug, Clone)]

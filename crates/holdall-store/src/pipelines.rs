@@ -31,9 +31,12 @@ pub struct PipelineRow {
     pub paused_reason: Option<String>,
     /// Grows with each change of the configuration, over all pipelines.
     pub config_version: i64,
+    /// When it was last set.
+    pub updated_at: Timestamp,
 }
 
-const COLUMNS: &str = "p.id, t.name, p.name, p.paused, p.paused_by, p.paused_at, p.paused_reason, p.config_version";
+const COLUMNS: &str = "p.id, t.name, p.name, p.paused, p.paused_by, p.paused_at, p.paused_reason, p.config_version, \
+     p.updated_at";
 
 fn from_row(row: &Row) -> Result<PipelineRow, StoreError> {
     Ok(PipelineRow {
@@ -45,6 +48,7 @@ fn from_row(row: &Row) -> Result<PipelineRow, StoreError> {
         paused_at: row.get(5)?,
         paused_reason: row.get(6)?,
         config_version: row.get(7)?,
+        updated_at: row.get(8)?,
     })
 }
 

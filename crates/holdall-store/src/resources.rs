@@ -1,7 +1,7 @@
 //! Resources: finding and pinning them.
 
-use holdall_engine::ids::{PipelineId, ResourceId, ScopeId};
-use holdall_engine::time::Timestamp;
+use holdall_engine::ids::{PipelineId, ResourceId, ScopeId, SystemId};
+use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 
 use crate::params;
@@ -149,5 +149,58 @@ pub fn scopes_of_types(tx: &mut Tx<'_>, kinds: &[&str]) -> Result<Vec<ScopeRow>,
     )?
     .iter()
     .map(|row| Ok(ScopeRow { id: row.get(0)?, kind: row.get(1)?, source: row.get(2)? }))
+    .collect()
+}
+
+/// Which resources a list shows; what is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceFilter {
+    /// Of a team.
+    pub team: Option<String>,
+    /// Of pipelines of that name.
+    pub pipeline: Option<String>,
+    /// Of a system's environments.
+    pub system: Option<SystemId>,
+}
+
+/// A resource as lists show it.
+#[derive(Debug, Clone)]
+pub struct ResourceShown {
+    /// The resource.
+    pub row: ResourceRow,
+    /// Its team.
+    pub team: String,
+    /// Its pipeline's name.
+    pub pipeline_name: String,
+    /// Its newest version.
+    pub latest: Option<Version>,
+    /// How often it is checked; `None`: nothing is said.
+    pub check_every: Option<Span>,
+}
+
+/// Resources that fit a filter, by team and pipeline, in the order in which they are written.
+pub fn resource_search(tx: &mut Tx<'_>, filter: &ResourceFilter) -> Result<Vec<ResourceShown>, StoreError> {
+    tx.query(
+        "SELECT r.id, r.pipeline_id, r.name, r.type, r.scope_id, r.pin, r.pin_config, r.pin_by, r.pin_at, \
+         r.pin_until, r.pin_reason, r.webhook_token, s.last_check_at, s.last_check_error, t.name, p.name, \
+         r.check_every, (SELECT v.version FROM version v WHERE v.scope_id = r.scope_id AND v.check_order > 0 \
+         ORDER BY v.check_order DESC LIMIT 1) FROM resource r LEFT JOIN scope s ON s.id = r.scope_id \
+         JOIN pipeline p ON p.id = r.pipeline_id JOIN team t ON t.id = p.team_id \
+         WHERE r.active = 1 AND p.active = 1 AND (CAST(?1 AS TEXT) IS NULL OR t.name = ?1) \
+         AND (CAST(?2 AS TEXT) IS NULL OR p.name = ?2) AND (CAST(?3 AS BIGINT) IS NULL OR p.id IN \
+         (SELECT e.pipeline_id FROM environment e WHERE e.system_id = ?3 AND e.active = 1)) \
+         ORDER BY t.name, p.name, r.position",
+        params![filter.team.as_deref(), filter.pipeline.as_deref(), filter.system],
+    )?
+    .iter()
+    .map(|row| {
+        Ok(ResourceShown {
+            row: from_row(row)?,
+            team: row.get(14)?,
+            pipeline_name: row.get(15)?,
+            check_every: row.get(16)?,
+            latest: row.get(17)?,
+        })
+    })
     .collect()
 }

@@ -204,6 +204,26 @@ pub fn version_search(tx: &mut Tx<'_>, scope: ScopeId, text: &str, limit: i64) -
     .collect()
 }
 
+/// Versions of which a value, or what the type says is its commit, begins with a text, newest first. A person names a
+/// commit in lower case, as git prints it.
+pub fn version_search_commit(
+    tx: &mut Tx<'_>,
+    scope: ScopeId,
+    text: &str,
+    limit: i64,
+) -> Result<Vec<VersionRow>, StoreError> {
+    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    let found = tx.query(
+        &format!(
+            "SELECT {COLUMNS} FROM version v WHERE v.scope_id = ?1 AND v.check_order > 0 \
+             AND (v.version LIKE ?2 ESCAPE '\\' OR v.metadata LIKE ?3 ESCAPE '\\') \
+             ORDER BY v.check_order DESC LIMIT ?4"
+        ),
+        params![scope, format!("%:\"{escaped}%"), format!("%[\"commit\",\"{escaped}%"), limit],
+    )?;
+    found.iter().map(from_row).collect()
+}
+
 /// Who unticked a version.
 #[derive(Debug, Clone)]
 pub struct DisabledRow {

@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use holdall_protocol::api::code;
+use holdall_protocol::api::{DEFAULT_LIMIT, List, MAX_LIMIT, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -119,4 +119,50 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             Err(_) => Err(ApiError::not_found(format_args!("{}", parts.uri.path()))),
         }
     }
+}
+
+/// The part of a list that is asked for: `?limit=N&after=CURSOR`.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct Page {
+    /// How many items.
+    pub limit: Option<u32>,
+    /// What an earlier answer gave as `next`.
+    pub after: Option<String>,
+}
+
+impl Page {
+    /// How many items are given.
+    ///
+    /// # Errors
+    ///
+    /// A limit of nothing, or beyond the most.
+    pub fn limit(&self) -> Result<i64, ApiError> {
+        match self.limit {
+            None => Ok(i64::from(DEFAULT_LIMIT)),
+            Some(limit @ 1..=MAX_LIMIT) => Ok(i64::from(limit)),
+            Some(limit) => Err(ApiError::bad_request(format!("limit {limit} is not from 1 to {MAX_LIMIT}"))),
+        }
+    }
+
+    /// The number that the list goes on below.
+    ///
+    /// # Errors
+    ///
+    /// A cursor that no answer gave.
+    pub fn below(&self) -> Result<Option<i64>, ApiError> {
+        match &self.after {
+            None => Ok(None),
+            Some(text) => match text.parse() {
+                Ok(below) => Ok(Some(below)),
+                Err(_) => Err(ApiError::bad_request(format!("after={text} is not what an earlier answer gave"))),
+            },
+        }
+    }
+}
+
+/// A page of a list, with the cursor for the next where there may be one.
+pub fn page_of<T>(items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> i64) -> List<T> {
+    let full = i64::try_from(items.len()).unwrap_or(i64::MAX) >= limit;
+    let next = items.last().filter(|_| full).map(|last| cursor(last).to_string());
+    List { items, next }
 }

@@ -26,8 +26,12 @@ fn each_request_is_let_in_or_not() {
     let origin = "Origin: http://localhost:4650\r\n";
     let foreign = "Origin: http://evil.example\r\n";
     let here = "localhost:4650";
-    let (info, tokens, hello, events) =
-        (format!("{API}/info"), format!("{API}/tokens"), format!("{API}/worker/hello"), format!("{API}/builds/1/events"));
+    let (info, tokens, hello, events) = (
+        format!("{API}/info"),
+        format!("{API}/tokens"),
+        format!("{API}/worker/hello"),
+        format!("{API}/builds/1/events"),
+    );
     for (method, path, host, head, status) in [
         // Anyone may ask who this is, and nothing else.
         ("GET", info.as_str(), here, vec![], 200),

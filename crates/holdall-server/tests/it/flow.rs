@@ -73,15 +73,9 @@ fn a_version_goes_through_all_jobs(place: &Place) {
     let (_, log, events) = run_two_jobs(place, false);
     assert_eq!(log, "source\nunit\nproduct\nproduct\n");
     let step = |last: &[&'static str]| [&["started", "output"], last, &["finished"]].concat();
-    let expected = [
-        vec!["status"],
-        step(&["version"]),
-        step(&[]),
-        step(&["version"]),
-        step(&["version"]),
-        vec!["status", "end"],
-    ]
-    .concat();
+    let expected =
+        [vec!["status"], step(&["version"]), step(&[]), step(&["version"]), step(&["version"]), vec!["status", "end"]]
+            .concat();
     assert_eq!(events, expected);
 }
 
@@ -107,10 +101,8 @@ fn a_restarted_server_goes_on(place: &Place) {
     let welcome = worker.hello(&server);
     assert_eq!(welcome.resume.into_iter().collect::<Vec<_>>(), [(task.attempt.clone(), 4)]);
     // The last report may have arrived or not: it is sent again.
-    let answer = worker.report(
-        &server,
-        vec![started(&task), output(&task, 0, b"one two "), output(&task, 8, b"three\n")],
-    );
+    let answer =
+        worker.report(&server, vec![started(&task), output(&task, 0, b"one two "), output(&task, 8, b"three\n")]);
     assert_eq!(answer.refused, [""; 0]);
     worker.report(&server, vec![finished(&task, success(&task))]);
     assert_eq!(server.build(build).status, BuildStatus::Succeeded);

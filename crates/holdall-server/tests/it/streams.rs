@@ -28,7 +28,7 @@ fn a_stream_can_be_taken_up_at_every_event(place: &Place) {
     });
     let ids: Vec<i64> = whole.iter().map(|(id, _)| *id).collect();
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
-    assert!(whole.iter().all(|(id, event)| event["seq"] == *id));
+    assert!(whole.iter().all(|(id, event)| event["seq"] == *id), "{whole:?}");
     let text: String = whole.iter().filter_map(|(_, event)| event["text"].as_str()).collect();
     assert_eq!(text, "a€b\n");
     assert_eq!(whole.last().unwrap().1["kind"], "end");

@@ -154,10 +154,8 @@ impl TestServer {
 
     /// A request of the administrator's with a JSON body.
     pub fn send(&self, method: &str, path: &str, body: &impl Serialize) -> Answer {
-        let head = format!(
-            "Host: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n",
-            self.token
-        );
+        let head =
+            format!("Host: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n", self.token);
         let body = serde_json::to_vec(body).unwrap();
         self.raw(method, &format!("/api/holdall/v1{path}"), &head, &body)
     }
@@ -232,7 +230,11 @@ impl TestServer {
     }
 
     /// Waits until something is so.
-    pub fn wait<T>(&self, what: &str, mut look: impl FnMut(&mut holdall_store::Tx<'_>) -> Result<Option<T>, StoreError>) -> T {
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&mut holdall_store::Tx<'_>) -> Result<Option<T>, StoreError>,
+    ) -> T {
         let since = Instant::now();
         loop {
             if let Some(found) = self.store().read_blocking(&mut look).expect("a read") {
@@ -399,10 +401,7 @@ pub fn success(assignment: &Assignment) -> Ending {
         StepSpec::Get { version, .. } => Some(ResourceResult { version: version.clone(), metadata: Vec::new() }),
         StepSpec::Put { params, .. } => {
             let version = params["version"].as_str().expect("a version").to_owned();
-            Some(ResourceResult {
-                version: BTreeMap::from([("version".to_owned(), version)]),
-                metadata: Vec::new(),
-            })
+            Some(ResourceResult { version: BTreeMap::from([("version".to_owned(), version)]), metadata: Vec::new() })
         }
         StepSpec::Task { .. } | StepSpec::Files { .. } => None,
     };

@@ -170,10 +170,7 @@ jobs:
     server.wait("the step is queued", queued);
     for other in [&general, &stranger] {
         let message = other.poll_message();
-        let found = server
-            .store()
-            .read_blocking(move |tx| holdall_server::duty::workers::look(tx, &message))
-            .unwrap();
+        let found = server.store().read_blocking(move |tx| holdall_server::duty::workers::look(tx, &message)).unwrap();
         assert!(!found.has_orders, "{}", other.name);
     }
     assert_eq!(own.take(&server).build, fourth.0);

@@ -116,6 +116,7 @@ CREATE TABLE bag (
   UNIQUE (system_id, number)
 ) {strict};
 CREATE INDEX bag_packed_in ON bag (environment_id, number);
+CREATE INDEX bag_contents ON bag (system_id, contents_digest, number);
 
 -- One row an attempt to put one bag into one environment. Only `ended_at`, with how, ends it.
 CREATE TABLE deployment (
@@ -173,6 +174,7 @@ CREATE TABLE build (
 CREATE INDEX build_job ON build (job_id, ord, id);
 CREATE INDEX build_job_status ON build (job_id, status, ord, id);
 CREATE INDEX build_open ON build (status, id) WHERE status IN ('pending', 'started');
+CREATE INDEX build_pipeline ON build (pipeline_id, id);
 CREATE INDEX build_deployment ON build (deployment_id) WHERE deployment_id IS NOT NULL;
 CREATE INDEX build_forget ON build (worker) WHERE forgotten = 0 AND worker IS NOT NULL;
 

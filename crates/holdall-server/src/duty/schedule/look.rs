@@ -7,6 +7,7 @@ use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::plan::LockMode;
 use holdall_engine::release::Role;
 use holdall_engine::release::bags::{barred, choose, held, held_back};
+use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::resolve::{Failure, Input, Unresolved, Wanted, resolve_inputs};
 use holdall_engine::schedule::{CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView};
@@ -71,8 +72,12 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
     };
     look_at_inputs(tx, &mut looked, &rows, judge.as_ref(), &pending)?;
     if let Some(demand) = &looked.spec.demand {
-        let lock = locks::lock_ensure(tx, &demand.environment)?;
-        looked.view.lock = Some((demand.mode, lock_view(tx, lock, &demand.environment)?));
+        // A lock that nobody has asked for yet has no row.
+        let view = match locks::lock_find(tx, &demand.environment)? {
+            Some(lock) => lock_view(tx, lock, &demand.environment)?,
+            None => LockView { name: demand.environment.clone(), ..LockView::default() },
+        };
+        looked.view.lock = Some((demand.mode, view));
     }
     if looked.job.max_in_flight > 0 {
         let in_flight = jobs::in_flight(tx, id)?;
@@ -102,10 +107,10 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
         })
         .collect::<Result<_, StoreError>>()?;
     let queued = match &looked.spec.demand {
-        Some(demand) => {
-            let lock = locks::lock_ensure(tx, &demand.environment)?;
-            locks::wait_list(tx, lock)?.into_iter().filter_map(|wait| wait.build).collect()
-        }
+        Some(demand) => match locks::lock_find(tx, &demand.environment)? {
+            Some(lock) => locks::wait_list(tx, lock)?.into_iter().filter_map(|wait| wait.build).collect(),
+            None => Vec::new(),
+        },
         None => Vec::new(),
     };
     for build in &pending {

@@ -1,0 +1,23 @@
+//! `acts`: everything that a person does to the server's state.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use holdall_protocol::api::{ActAnswer, ActRequest};
+
+use super::error::ApiResult;
+use super::request::Json;
+use super::{App, now};
+use crate::auth::User;
+use crate::error::Error;
+
+/// The routes.
+pub fn routes() -> Router<App> {
+    Router::new().route("/acts", post(act))
+}
+
+async fn act(State(app): State<App>, user: User, Json(request): Json<ActRequest>) -> ApiResult<Json<ActAnswer>> {
+    let actor = user.actor();
+    let answer = app.store.write(move |tx| crate::acts::act(tx, &actor, &request, now()).map_err(Error::from)).await?;
+    Ok(Json(answer))
+}

@@ -1,0 +1,37 @@
+//! Queries: what there is, as the API and the pages show it. A query reads one snapshot and decides nothing; what
+//! holds something back comes from the functions that the scheduler itself asks.
+
+pub mod audit;
+pub mod bags;
+pub mod builds;
+pub mod doctor;
+pub mod environments;
+pub mod jobs;
+pub mod locks;
+pub mod resources;
+pub mod systems;
+pub mod whereis;
+pub mod why;
+
+use holdall_engine::time::Timestamp;
+use holdall_protocol::api::Time;
+use holdall_store::Tx;
+use holdall_store::environments::EnvironmentRow;
+use holdall_store::systems::SystemRow;
+
+use crate::error::Error;
+
+/// A time as the API gives it.
+pub(crate) fn time(at: Timestamp) -> Time {
+    Time(at.0)
+}
+
+pub(crate) fn system(tx: &mut Tx<'_>, name: &str) -> Result<SystemRow, Error> {
+    holdall_store::systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))
+}
+
+pub(crate) fn environment(tx: &mut Tx<'_>, system_name: &str, name: &str) -> Result<EnvironmentRow, Error> {
+    let row = system(tx, system_name)?;
+    holdall_store::environments::environment_find(tx, row.id, name)?
+        .ok_or_else(|| Error::not_found(format!("environment {name} in system {system_name}")))
+}

@@ -1,0 +1,68 @@
+//! The audit log as it is shown.
+
+use holdall_protocol::api::AuditEntry;
+use holdall_store::audit::{self, AuditRow};
+use holdall_store::{Tx, environments, systems};
+use serde_json::Value;
+
+use super::time;
+use crate::error::Error;
+
+/// Acts, newest first, with ids below `below`; all, or those on a system or on one of its environments.
+pub fn list(
+    tx: &mut Tx<'_>,
+    system: Option<&str>,
+    environment: Option<&str>,
+    below: Option<i64>,
+    limit: i64,
+) -> Result<Vec<AuditEntry>, Error> {
+    let mut targets = Vec::new();
+    if let Some(name) = system {
+        let row = super::system(tx, name)?;
+        for known in environments::environment_list_all(tx, row.id)? {
+            if environment.is_some_and(|wanted| wanted != known.name) {
+                continue;
+            }
+            targets.push(format!("lock/{}", known.name));
+            let pipeline = holdall_store::pipelines::pipeline_get(tx, known.pipeline)?;
+            targets.push(format!("{}/{}", pipeline.team, pipeline.name));
+            targets.push(format!("{name}/{}", known.name));
+        }
+        if environment.is_none() {
+            targets.push(name.to_owned());
+        }
+    }
+    let rows = if system.is_some() {
+        audit::audit_search(tx, &targets, below, limit)?
+    } else {
+        audit::audit_list(tx, None, below, limit)?
+    };
+    let known: Vec<String> = systems::system_list(tx)?.into_iter().map(|row| row.name).collect();
+    Ok(rows.into_iter().map(|row| entry(row, &known)).collect())
+}
+
+fn entry(row: AuditRow, systems: &[String]) -> AuditEntry {
+    let mut parts = row.target.split('/');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let second = parts.next().map(str::to_owned);
+    let (system, environment) = match (first.as_str(), second) {
+        ("lock", Some(name)) => (None, Some(name)),
+        (_, second) if systems.contains(&first) => (Some(first.clone()), second),
+        (_, Some(_)) => (None, None),
+        (_, None) => (None, None),
+    };
+    AuditEntry {
+        id: row.id,
+        at: time(row.at),
+        who: row.who,
+        via: row.origin,
+        act: row.act,
+        what: row.target,
+        system,
+        environment,
+        reason: row.reason,
+        ticket: None,
+        before: row.before.map_or(Value::Null, Value::String),
+        after: row.after.map_or(Value::Null, Value::String),
+    }
+}

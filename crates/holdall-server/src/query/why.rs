@@ -1,0 +1,235 @@
+//! The report: everything that holds an environment, a bag in it, or a job back (release model, section 8).
+
+use holdall_engine::ids::JobId;
+use holdall_engine::release::Role;
+use holdall_engine::release::bags::{choose, frozen, held, held_back};
+use holdall_engine::release::lock::{Asker, obstacles};
+use holdall_engine::report::{Code, Hold};
+use holdall_engine::schedule::{JobSpec, schedule};
+use holdall_engine::status::BuildStatus;
+use holdall_protocol::api::Hold as WireHold;
+use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
+use holdall_store::{Tx, attempts, bags, builds, jobs, workers};
+
+use crate::acts::wire_hold;
+use crate::duty::schedule::look;
+use crate::error::{Error, from_json};
+use crate::release::bags::Judge;
+use crate::release::deployments::deployment_open;
+use crate::release::locks::{lock_view, trouble};
+
+/// What holds an environment back, or one bag in it.
+pub fn why(tx: &mut Tx<'_>, system: &str, name: &str, bag: Option<i64>) -> Result<Vec<WireHold>, Error> {
+    let row = super::environment(tx, system, name)?;
+    match bag {
+        Some(number) => bag_in(tx, &row, number),
+        None => environment(tx, &row),
+    }
+}
+
+fn wire(holds: Vec<Hold>) -> Vec<WireHold> {
+    let mut seen: Vec<Hold> = Vec::new();
+    for hold in holds {
+        if !seen.iter().any(|known| known.code == hold.code && known.sentence == hold.sentence) {
+            seen.push(hold);
+        }
+    }
+    seen.iter().map(wire_hold).collect()
+}
+
+/// What holds a job back: the scheduler's own report.
+pub fn job(tx: &mut Tx<'_>, id: JobId) -> Result<Vec<WireHold>, Error> {
+    Ok(wire(job_holds(tx, id)?))
+}
+
+fn job_holds(tx: &mut Tx<'_>, id: JobId) -> Result<Vec<Hold>, Error> {
+    match look(tx, id)? {
+        Some(look) => Ok(schedule(&look.view).holds),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What holds an environment back; empty where nothing does, also when everything is deployed.
+pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold>, Error> {
+    let judge = Judge::read(tx, row.clone())?;
+    let mut holds = Vec::new();
+    if let Some((pin, mark)) = &judge.view.pin {
+        holds.push(frozen(&judge.view, *pin, mark));
+    }
+    if let Some((code, mark)) = &judge.view.held {
+        holds.push(held(&judge.view, *code, mark));
+    }
+    let open = deployment_open(tx, row)?;
+    if let Some(open) = &open {
+        holds.extend(deployment_holds(tx, row, open)?);
+    }
+    holds.extend(mixed(tx, row)?);
+    if let Some(waiting) = &row.waiting
+        && !waiting.is_empty()
+    {
+        holds.push(
+            Hold::new(
+                Code::SystemChanged,
+                format!("{}'s new pipeline waits for the deployment under way to end", row.name),
+            )
+            .command("holdall system set FILE --now"),
+        );
+    }
+    let candidates = judge.candidates(tx)?;
+    let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
+    match choose(&judge.view, &views) {
+        Some(_) => holds.extend(start_holds(tx, row)?),
+        None => {
+            if let Some(newest) = views.last() {
+                holds.extend(held_back(&judge.view, newest));
+            }
+        }
+    }
+    if judge.spec.packs {
+        holds.extend(pack_holds(tx, row)?);
+    }
+    Ok(wire(holds))
+}
+
+/// What holds the next start of a bag that may start: the lock, a pause, the order of things.
+fn start_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Error> {
+    match jobs::job_find(tx, row.pipeline, "start-deploy")? {
+        Some(job) => job_holds(tx, job.id),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What holds the packing of new bags: pauses and services that cannot be checked. That nothing new was pushed is not
+/// among it.
+fn pack_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Error> {
+    match jobs::job_find(tx, row.pipeline, "pack-bag")? {
+        Some(job) => job_holds(tx, job.id),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A deploy that began and did not succeed leaves the environment between two bags.
+fn mixed(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Option<Hold>, Error> {
+    let current = environments::deployment_current(tx, row.id)?;
+    let Some(begun) = environments::deployment_last_begun(tx, row.id)? else { return Ok(None) };
+    let newer = current.as_ref().is_none_or(|current| begun.number > current.number);
+    let running = builds::build_list_of_deployment(tx, begun.id)?
+        .iter()
+        .any(|build| matches!(build.status, BuildStatus::Started | BuildStatus::Pending));
+    if begun.deployed_at.is_some() || !newer || running {
+        return Ok(None);
+    }
+    let with = current.map_or("nothing".to_owned(), |current| format!("bag {}", current.bag));
+    Ok(Some(
+        Hold::new(
+            Code::EnvironmentMixed,
+            format!("{} is between {with} and bag {}: its deploy began and did not succeed", row.name, begun.bag),
+        )
+        .since(begun.deploy_began_at)
+        .command(format!("holdall rollback {} --reason \"...\"", row.name)),
+    ))
+}
+
+/// What keeps the deployment under way from going on.
+fn deployment_holds(tx: &mut Tx<'_>, row: &EnvironmentRow, open: &DeploymentRow) -> Result<Vec<Hold>, Error> {
+    let mut holds = Vec::new();
+    if let Some(trouble) = trouble(tx, open)? {
+        let view = lock_view(tx, row.lock, &row.name)?;
+        holds.extend(obstacles(&view, Asker::New, false, true).into_iter().filter(|hold| hold.code == trouble.code));
+    }
+    for job in jobs::job_list(tx, row.pipeline)? {
+        let spec: JobSpec = from_json(&job.spec)?;
+        if !matches!(spec.role, Some(Role::Deploy { .. } | Role::Test | Role::Signal)) {
+            continue;
+        }
+        let done = builds::build_list_of_job(tx, job.id, None, 1)?
+            .first()
+            .is_some_and(|build| build.deployment == Some(open.id) && build.status == BuildStatus::Succeeded);
+        let pauses = job.paused.is_some() || job.pipeline_paused.is_some();
+        let pending = !builds::build_list_pending(tx, job.id)?.is_empty();
+        if !done && (pauses || pending) {
+            holds.extend(job_holds(tx, job.id)?);
+        }
+    }
+    holds.extend(worker_holds(tx, row)?);
+    Ok(holds)
+}
+
+/// Steps that no worker can take, and steps on workers that are lost.
+fn worker_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Error> {
+    let mut holds = Vec::new();
+    let known = workers::worker_list(tx)?;
+    for open in attempts::attempt_list_open_of_pipeline(tx, row.pipeline)? {
+        let place = format!("{} {}", open.job_name, open.build_name);
+        match &open.attempt.worker {
+            Some(worker) => {
+                if known.iter().any(|row| row.name == *worker && row.state == "lost") {
+                    holds.push(
+                        Hold::new(Code::WorkerLost, format!("worker {worker}, which has {place}, does not answer"))
+                            .by(worker.clone())
+                            .command(format!("holdall worker --name {worker} ...")),
+                    );
+                }
+            }
+            None => {
+                let tags: Vec<String> = from_json(&open.tags)?;
+                let fits = known.iter().any(|worker| {
+                    let has: Vec<String> = serde_json::from_str(&worker.tags).unwrap_or_default();
+                    let team = worker.team.as_ref().is_none_or(|team| *team == open.team);
+                    let tagged =
+                        if tags.is_empty() { has.is_empty() } else { tags.iter().all(|tag| has.contains(tag)) };
+                    worker.state == "running"
+                        && team
+                        && tagged
+                        && open.build_worker.as_ref().is_none_or(|name| *name == worker.name)
+                });
+                if !fits {
+                    let wanted =
+                        if tags.is_empty() { String::new() } else { format!(" with tags {}", tags.join(", ")) };
+                    holds.push(
+                        Hold::new(Code::NoWorker, format!("no worker of team {}{wanted} can take {place}", open.team))
+                            .since(open.attempt.created_at)
+                            .command("holdall worker --server ADDRESS ..."),
+                    );
+                }
+            }
+        }
+    }
+    Ok(holds)
+}
+
+/// What holds one bag back in an environment; empty where it is live or was, or is under way without trouble.
+pub fn bag_in(tx: &mut Tx<'_>, row: &EnvironmentRow, number: i64) -> Result<Vec<WireHold>, Error> {
+    let Some(bag) = bags::bag_find(tx, row.system, number)? else {
+        return Ok(wire(vec![
+            Hold::new(Code::NotPacked, format!("there is no bag {number} of {} yet", row.system_name))
+                .command(format!("holdall bag list --system {}", row.system_name)),
+        ]));
+    };
+    if let Some(open) = deployment_open(tx, row)?
+        && open.bag == number
+    {
+        let mut holds = deployment_holds(tx, row, &open)?;
+        holds.extend(mixed(tx, row)?);
+        return Ok(wire(holds));
+    }
+    if environments::deployment_current(tx, row.id)?.is_some_and(|current| current.bag == number) {
+        return Ok(Vec::new());
+    }
+    let judge = Judge::read(tx, row.clone())?;
+    let view = judge.bag(tx, &bag)?;
+    let mut holds = held_back(&judge.view, &view);
+    if holds.is_empty() {
+        let candidates = judge.candidates(tx)?;
+        let views: Vec<_> = candidates.into_iter().map(|(_, view)| view).collect();
+        match choose(&judge.view, &views) {
+            Some(chosen) if chosen != number => {
+                let order = if judge.spec.queue { "goes first" } else { "is newer and goes in its place" };
+                holds.push(Hold::new(Code::Superseded, format!("bag {chosen} {order} in {}", row.name)));
+            }
+            _ => {}
+        }
+        holds.extend(start_holds(tx, row)?);
+    }
+    Ok(wire(holds))
+}
