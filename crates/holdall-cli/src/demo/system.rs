@@ -105,9 +105,10 @@ fn first_files(service: &str) -> Vec<(&'static str, String, bool)> {
     own.iter().chain(common).map(fill).collect()
 }
 
-/// The system file for a demo in that folder.
-fn system_text(folder: &Folder) -> String {
-    include_str!("files/system.yml").replace("@ROOT@", &folder.root().to_string_lossy())
+/// The system file for a demo in that folder, whose webhooks have that secret.
+fn system_text(folder: &Folder, webhook_token: &str) -> String {
+    let text = include_str!("files/system.yml").replace("@TOKEN@", webhook_token);
+    text.replace("@ROOT@", &folder.root().to_string_lossy())
 }
 
 /// Fills the folder with what is missing in it, and makes what is there say where the folder is now.
@@ -124,7 +125,11 @@ pub fn fill(own: &mut OwnFolder) -> Result<(), SystemError> {
     }
     let path = folder.system_file();
     if !path.exists() {
-        write_whole(&path, system_text(&folder).as_bytes()).map_err(cannot_write(&path))?;
+        write_whole(&path, system_text(&folder, &own.marker.webhook_token).as_bytes()).map_err(cannot_write(&path))?;
+    }
+    let path = folder.root().join("README.md");
+    if !path.exists() {
+        write_whole(&path, include_bytes!("files/README.md")).map_err(cannot_write(&path))?;
     }
     if let Some(before) = own.moved_from.clone() {
         follow_move(&folder, &before)?;
@@ -353,7 +358,7 @@ mod tests {
         let own = filled(&dir.path().join("two"));
         let folder = own.folder.clone();
         let text = fs::read_to_string(folder.system_file()).unwrap();
-        assert_eq!(text, system_text(&folder));
+        assert_eq!(text, system_text(&folder, &own.marker.webhook_token));
         assert_eq!(own.moved_from, None);
         let copy = folder.working_copy("api");
         run_git(&copy, &["commit", "--quiet", "--allow-empty", "-m", "After the move"]).unwrap();
