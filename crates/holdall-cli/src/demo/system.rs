@@ -370,6 +370,22 @@ mod tests {
     }
 
     #[test]
+    fn the_system_file_and_its_tasks_have_no_mistake() {
+        let folder = Folder::at("/tmp/a demo");
+        let parsed = holdall_config::system::parse(&system_text(&folder, "secret"), &std::collections::BTreeMap::new());
+        assert_eq!(parsed.diagnostics, []);
+        let system = parsed.value.unwrap();
+        assert_eq!(system.services.iter().map(|service| service.name.as_str()).collect::<Vec<_>>(), SERVICES);
+        let names: Vec<&str> = system.environments.iter().map(|environment| environment.name.as_str()).collect();
+        assert_eq!(names, ["preview", "staging", "production", "dev"]);
+        for (name, text, _) in first_files("infrastructure") {
+            if name.ends_with(".yml") {
+                assert_eq!(holdall_config::task::parse(&text).diagnostics, [], "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn words_survive_the_shell() {
         for word in ["plain", "two words", "it's", "$HOME `id` \"x\" \\"] {
             let output = Command::new("/bin/sh").args(["-c", &format!("printf %s {}", quoted(word))]).output().unwrap();
