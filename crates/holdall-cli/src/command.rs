@@ -17,14 +17,16 @@ mod job;
 mod lock;
 mod pin;
 mod pipeline;
+mod resolve;
 mod resource;
 mod rollback;
+pub mod serve;
 mod suspect;
+mod system;
 mod tick;
 mod token;
 mod whereis;
 mod why;
-mod resolve;
 mod worker;
 
 use std::process::ExitCode;
@@ -53,6 +55,7 @@ pub enum Command {
     Bag(bag::BagArgs),
     Why(why::WhyArgs),
     Where(whereis::WhereArgs),
+    System(system::SystemCommands),
     Deploy(deploy::DeployArgs),
     Rollback(rollback::RollbackArgs),
     Suspect(suspect::SuspectArgs),
@@ -70,6 +73,8 @@ pub enum Command {
     Audit(audit::AuditArgs),
     Token(token::TokenArgs),
     Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
+    Serve(serve::ServeArgs),
     Worker(worker::WorkerArgs),
     Completion(completion::CompletionArgs),
     Help(help::HelpArgs),
@@ -85,6 +90,7 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
         Command::Bag(args) => bag::run(ctx, args),
         Command::Why(args) => why::run(ctx, args),
         Command::Where(args) => whereis::run(ctx, args),
+        Command::System(args) => system::run(ctx, args),
         Command::Deploy(args) => deploy::run(ctx, args),
         Command::Rollback(args) => rollback::run(ctx, args),
         Command::Suspect(args) => suspect::run(ctx, args),
@@ -102,6 +108,8 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
         Command::Audit(args) => audit::run(ctx, args),
         Command::Token(args) => token::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Worker(args) => worker::run(ctx, args),
         Command::Completion(args) => completion::run(ctx, args),
         Command::Help(args) => help::run(ctx, args),

@@ -10,9 +10,13 @@ mod check;
 mod database;
 mod deploy;
 mod folder;
+mod follow;
 mod git;
+mod hints;
 mod interrupt;
 mod notify;
+mod progress;
+mod run;
 mod runner;
 mod service;
 mod state;
@@ -26,6 +30,14 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::error::{CliError, Kind};
+
+pub use run::{DemoArgs, run};
+
+/// The demo's system.
+const SYSTEM: &str = "notify";
+
+/// The last environment on the way.
+const LAST: &str = "production";
 
 /// What the demo's own scripts, hooks and processes call; people do not.
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod compile;
 mod diff;
 mod model;
 mod parse;
+mod schema;
 
 pub use compile::{CompiledEnvironment, compile};
 pub use diff::{EnvironmentDiff, SystemDiff, diff, pipeline_diff};
@@ -15,3 +16,4 @@ pub use model::{
     DeployJob, Environment, Override, Periodic, Plan, Promotion, Service, Stop, Suite, Superseding, System,
 };
 pub use parse::parse;
+pub use schema::schema;

@@ -116,7 +116,6 @@ fn read_small(path: &Path) -> Result<String, CliError> {
 /// Tells the commands in a folder and below it which server to talk to.
 ///
 /// Both paths may be relative to the current folder. The file is replaced in one step.
-#[allow(dead_code, reason = "`serve` and `demo` write it")]
 pub fn write_client_file(folder: &Path, server: &str, token_file: &Path) -> std::io::Result<()> {
     let path = folder.join(CLIENT_FILE);
     let home = folder.join(".holdall");

@@ -46,7 +46,7 @@ pub(super) fn detail(tx: &mut Tx<'_>, id: LockId, name: &str) -> Result<LockDeta
             past.sort();
             expected_end = past.get(past.len() / 2).map(|median| time(row.since + *median));
         }
-        let by_number = deployment.as_ref().map(|deployment| format!("deployment {}", deployment.number));
+        let by_number = deployment.as_ref().map(|deployment| deployment.number.to_string());
         holders.push(LockHolder {
             kind: kind(&row.kind),
             name: by_number.unwrap_or(row.name),
