@@ -96,6 +96,7 @@ pub fn router(app: App) -> Router {
         .nest(BASE, native)
         .merge(webhooks::concourse_routes())
         .merge(crate::login::routes())
+        .merge(crate::web::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

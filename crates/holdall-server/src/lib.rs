@@ -16,4 +16,5 @@ pub mod query;
 pub mod release;
 pub mod serve;
 pub mod systems;
+mod web;
 pub mod webhook;

@@ -109,24 +109,6 @@ pub fn attempt_list_open(tx: &mut Tx<'_>, build: BuildId) -> Result<Vec<AttemptR
     .collect()
 }
 
-/// Queued attempts, oldest first, with what a worker must have: (attempt, team, tags JSON, the worker that has the
-/// build's artifacts).
-pub fn attempt_list_queued(
-    tx: &mut Tx<'_>,
-    limit: i64,
-) -> Result<Vec<(AttemptRow, String, String, Option<String>)>, StoreError> {
-    tx.query(
-        &format!(
-            "SELECT {COLUMNS}, a.team, a.tags, b.worker FROM attempt a JOIN build b ON b.id = a.build_id \
-             WHERE a.state = 'queued' AND a.state <> 'finished' ORDER BY a.created_at, a.fence, a.id LIMIT ?1"
-        ),
-        params![limit],
-    )?
-    .iter()
-    .map(|row| Ok((from_row(row)?, row.get(10)?, row.get(11)?, row.get(12)?)))
-    .collect()
-}
-
 /// Gives a queued attempt to a worker, which from now on has the build's artifacts.
 pub fn attempt_assign(tx: &mut Tx<'_>, attempt: &AttemptRow, worker: &str, now: Timestamp) -> Result<bool, StoreError> {
     let changed = tx.execute(

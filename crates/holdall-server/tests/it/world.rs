@@ -101,9 +101,10 @@ impl World {
     pub fn run(&mut self) {
         for _ in 0..10_000 {
             self.write(|tx, now| schedule::schedule_all(tx, now).map(|_| ()));
-            let queued = self.write(|tx, _| attempts::attempt_list_queued(tx, 100));
+            let queued = self.write(|tx, _| attempts::attempt_list_queued_for(tx, "w", None, 100, 0));
             let mut moved = false;
-            for (attempt, ..) in queued {
+            for queued in queued {
+                let attempt = queued.attempt;
                 let assignment: Assignment = serde_json::from_str(&attempt.assignment).expect("an assignment");
                 let place = self.write({
                     let build = attempt.build;
