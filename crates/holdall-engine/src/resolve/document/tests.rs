@@ -1,1 +1,3 @@
+//! Documents, their mistakes, and their results.
+
 
