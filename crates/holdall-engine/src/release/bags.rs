@@ -123,7 +123,7 @@ pub fn barred(view: &BagsView, bag: &BagView) -> Vec<Hold> {
                 .since(mark.at)
                 .by(mark.by.clone())
                 .until(mark.until)
-                .command(format!("holdall enable {environment} --bag {number}")),
+                .command(format!("holdall enable --bag {number} --environment {environment}")),
         );
     }
     if let Some((place, mark)) = bag.withdrawn.as_ref().filter(|_| !pinned) {
@@ -134,7 +134,7 @@ pub fn barred(view: &BagsView, bag: &BagView) -> Vec<Hold> {
             )
             .since(mark.at)
             .by(mark.by.clone())
-            .command(format!("holdall enable {place} --bag {number}")),
+            .command(format!("holdall enable --bag {number} --environment {place}")),
         );
     }
     for hit in bag.suspects.iter().filter(|_| !pinned) {

@@ -159,7 +159,7 @@ fn trouble_hold(lock: &str, holder: &Holder, trouble: &Trouble) -> Hold {
         ),
         _ => (
             format!("{} failed: retry it, fix forward with --take-over, or roll back", trouble.place),
-            format!("holdall rollback {lock} --reason \"...\""),
+            format!("holdall rollback {lock} --suspect all --reason \"...\""),
         ),
     };
     Hold::new(trouble.code, what).since(trouble.since).by(holder.name.clone()).command(command)

@@ -126,7 +126,7 @@ fn mixed(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Option<Hold>, Error> {
             format!("{} is between {with} and bag {}: its deploy began and did not succeed", row.name, begun.bag),
         )
         .since(begun.deploy_began_at)
-        .command(format!("holdall rollback {} --reason \"...\"", row.name)),
+        .command(format!("holdall rollback {} --suspect all --reason \"...\"", row.name)),
     ))
 }
 

@@ -1,3 +1,1 @@
 //! Documents, their mistakes, and their results.
-
-
