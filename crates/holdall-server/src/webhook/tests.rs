@@ -52,10 +52,10 @@ fn push(reference: &str) -> Value {
     })
 }
 
-fn branches(touched: &[Touched]) -> Vec<&GitRef> {
-    let reference = |touched| match touched {
-        &Touched::Git { ref reference, .. } => Some(reference),
-        _ => None,
+fn branches<'a>(touched: &'a [Touched]) -> Vec<&'a GitRef> {
+    let reference = |touched: &'a Touched| match touched {
+        Touched::Git { reference, .. } => Some(reference),
+        Touched::Image { .. } => None,
     };
     touched.iter().filter_map(reference).collect()
 }

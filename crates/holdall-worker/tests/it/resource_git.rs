@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
+use crate::resource_http::{FakeServer, answer};
 use crate::resource_world::{World, git, reference};
 
 fn with(source: &Value, more: Value) -> Value {
@@ -444,4 +445,66 @@ fn secrets_stay_out_of_the_artifact_and_the_log() {
     let found =
         std::process::Command::new("grep").args(["-r", "hunter2"]).arg(world.root.path()).output().expect("grep");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+#[test]
+fn credentials_for_http() {
+    let world = World::new();
+    world.bare("repo");
+    let one = world.commit("repo", "a", "one");
+    let advertised = std::process::Command::new("git")
+        .args(["upload-pack", "--stateless-rpc", "--advertise-refs"])
+        .arg(world.path("repo"))
+        .output()
+        .expect("git runs");
+    let refs = [b"001e# service=git-upload-pack\n0000".to_vec(), advertised.stdout].concat();
+    let server = FakeServer::start(move |asked| match asked.authorization.as_deref() {
+        // `me:p@ss word`
+        Some("Basic bWU6cEBzcyB3b3Jk") => {
+            answer(200, &[("Content-Type", "application/x-git-upload-pack-advertisement")], &refs)
+        }
+        _ => answer(401, &[("WWW-Authenticate", "Basic realm=\"git\"")], b""),
+    });
+    let uri = format!("http://127.0.0.1:{}/repo.git", server.port);
+    // The old protocol needs no second request.
+    let git_config = json!([{"name": "protocol.version", "value": "0"}]);
+    let source = json!({"uri": uri, "branch": "main", "git_config": git_config});
+    for right in
+        [json!({"username": "me", "password": "p@ss word"}), json!({"uri": uri.replace("//", "//me:p%40ss%20word@")})]
+    {
+        let versions = world.check("git", &with(&source, right), reference(&one));
+        assert_eq!(versions, Ok(vec![reference(&one)]));
+    }
+    for wrong in [json!({}), json!({"username": "me", "password": "guess"})] {
+        let error = world.check("git", &with(&source, wrong), Value::Null).expect_err("refused");
+        assert!(error.starts_with(&format!("{uri} did not accept the credentials")), "{error}");
+        assert!(!error.contains("guess"), "{error}");
+    }
+}
+
+#[test]
+fn a_private_key_for_ssh() {
+    let mut world = World::new();
+    world.bare("repo");
+    let one = world.commit("repo", "a", "one");
+    // Writes down how it was called, and does what the other side would do.
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >> '{log}'\nfor word; do case \"$before\" in -i) cat \"$word\" >> '{log}'; \
+         stat -c %a \"$word\" >> '{log}';; esac; before=$word; done\nexec sh -c \"$before\"\n",
+        log = world.path("ssh.log").display()
+    );
+    let bin = world.path("bin");
+    fs::create_dir(&bin).expect("made");
+    fs::write(bin.join("ssh"), script).expect("written");
+    fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = format!("{}:{}", bin.display(), world.ctx.env["PATH"]);
+    world.set_env("PATH", &path);
+    let source = json!({
+        "uri": format!("ssh://git@git.example{}", world.path("repo").display()), "branch": "main",
+        "private_key": "the key\n\n", "private_key_user": "robot",
+    });
+    assert_eq!(world.check("git", &source, Value::Null), Ok(vec![reference(&one)]));
+    let log = world.read("ssh.log");
+    assert!(log.contains("-F /dev/null -o BatchMode=yes") && log.contains("-l robot"), "{log}");
+    assert!(log.contains("\nthe key\n600\n"), "{log}");
 }

@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
 /// A request, as far as answers depend on it.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -26,6 +30,21 @@ pub struct FakeServer {
 impl FakeServer {
     /// Answers every request with the bytes that `answer` makes of it, and closes the connection.
     pub fn start(answer: impl Fn(&Asked) -> Vec<u8> + Send + 'static) -> FakeServer {
+        FakeServer::start_with(None, answer)
+    }
+
+    /// As [`FakeServer::start`], with the certificate in `tls/`, which the authority there vouches for.
+    pub fn start_tls(answer: impl Fn(&Asked) -> Vec<u8> + Send + 'static) -> FakeServer {
+        let chain = CertificateDer::pem_slice_iter(include_bytes!("tls/server.pem"));
+        let chain = chain.collect::<Result<_, _>>().expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.expect("versions").with_no_client_auth().with_single_cert(chain, key);
+        FakeServer::start_with(Some(Arc::new(config.expect("they fit"))), answer)
+    }
+
+    fn start_with(tls: Option<Arc<ServerConfig>>, answer: impl Fn(&Asked) -> Vec<u8> + Send + 'static) -> FakeServer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -36,10 +55,19 @@ impl FakeServer {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let Some(request) = read_request(&stream) else { continue };
-                log.lock().expect("no panic elsewhere").push(request.clone());
-                // A client that has read enough hangs up.
-                let _ = (&stream).write_all(&answer(&request));
+                let serve = |stream: &mut dyn ReadWrite| {
+                    let Some(request) = read_request(&mut *stream) else { return };
+                    log.lock().expect("no panic elsewhere").push(request.clone());
+                    // A client that has read enough hangs up.
+                    let _ = stream.write_all(&answer(&request)).and_then(|()| stream.flush());
+                };
+                match &tls {
+                    None => serve(&mut &stream),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config.clone()).expect("a connection");
+                        serve(&mut rustls::StreamOwned::new(connection, &stream));
+                    }
+                }
             }
         });
         FakeServer { port, asked, stopping, thread: Some(thread) }
@@ -61,7 +89,10 @@ impl Drop for FakeServer {
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<Asked> {
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+fn read_request(stream: impl Read) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;

@@ -265,3 +265,26 @@ fn a_mirror_is_asked_first() {
     assert_eq!(versions, [json!({"tag": "t", "digest": DIGEST})]);
     assert_eq!(mirror.asked()[0].path, "/v2/library/api/manifests/t");
 }
+
+#[test]
+fn certificates() {
+    let ca = include_str!("tls/ca.pem");
+    let check = |server: &FakeServer, more: Value| {
+        let mut source = json!({"repository": format!("localhost:{}/team/api", server.port), "tag": "t"});
+        source.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        World::new().check("registry-image", &source, Value::Null)
+    };
+    let server = FakeServer::start_tls(|_| head(DIGEST));
+    let expected = Ok(vec![json!({"tag": "t", "digest": DIGEST})]);
+    assert_eq!(check(&server, json!({"ca_certs": [ca]})), expected);
+    // Somebody else's authority does not vouch for it. Any certificate will do as that.
+    let error = check(&server, json!({"ca_certs": [include_str!("tls/server.pem")]})).expect_err("not trusted");
+    assert!(error.contains("cannot be reached") && error.contains("certificate"), "{error}");
+    assert_eq!(check(&server, json!({"ca_certs": ["x"], "insecure": true})), expected, "nothing is looked at");
+    let error = check(&server, json!({"ca_certs": ["not PEM"]})).expect_err("a mistake");
+    assert!(error.contains("`ca_certs` in source: number 1 holds no certificate in PEM"), "{error}");
+    // Not encrypted is good enough only where it says so.
+    let server = FakeServer::start(|_| head(DIGEST));
+    assert!(check(&server, json!({"ca_certs": [ca]})).is_err());
+    assert_eq!(check(&server, json!({"ca_certs": [ca], "insecure": true})), expected);
+}

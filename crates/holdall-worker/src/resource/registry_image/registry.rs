@@ -137,7 +137,9 @@ impl Registry {
         actions: &'static str,
         log: &Log,
     ) -> Result<Registry, ResourceError> {
-        let scheme = if repository.is_loopback() { "http" } else { "https" };
+        // Who names an authority wants to be sure also on this machine.
+        let plain = repository.is_loopback() && access.ca_certs.is_empty();
+        let scheme = if plain { "http" } else { "https" };
         let registry = Registry {
             repository: repository.clone(),
             access: access.clone(),
