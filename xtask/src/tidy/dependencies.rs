@@ -19,11 +19,13 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("holdall-protocol", &["tokio", "axum", "rusqlite", "postgres", "ureq", "nix", "getrandom", "tempfile"]),
     ("holdall-store", &["axum", "maud", "ureq"]),
-    // It starts no processes, and leaves the databases to the store.
     ("holdall-server", &["ureq"]),
     // Blocking code and threads, and never a database.
     ("holdall-worker", &["tokio", "axum", "rusqlite", "postgres", "maud"]),
 ];
+
+/// For each crate, what it must leave to others that it uses.
+const FORBIDDEN_DIRECTLY: &[(&str, &[&str])] = &[("holdall-server", &["rusqlite", "postgres"])];
 
 /// Which crates of the workspace a crate may use.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -56,6 +58,12 @@ pub fn check(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
         let others = graph.members.iter().map(|id| graph.name(id));
         let others = others.filter(|other| *other != name && !may_use.unwrap_or_default().contains(other));
         let forbidden: BTreeSet<&str> = forbidden.iter().copied().chain(others).collect();
+        let directly = FORBIDDEN_DIRECTLY.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, names)| *names);
+        for dependency in graph.needs.get(id).into_iter().flatten().map(|id| graph.name(id)) {
+            if directly.contains(&dependency) {
+                findings.push(format!("{name} must leave {dependency} to the crates that it uses"));
+            }
+        }
         for path in graph.paths(id, &forbidden) {
             findings.push(format!("{name} must not depend on {}: {}", path.last().unwrap_or(&""), path.join(" -> ")));
         }
@@ -147,6 +155,14 @@ mod tests {
         assert_eq!(found, ["holdall-engine must not depend on tokio: holdall-engine -> clever -> tokio"]);
         let found = findings(&[("holdall-worker", "holdall-store", Value::Null)]);
         assert_eq!(found, ["holdall-worker must not depend on holdall-store: holdall-worker -> holdall-store"]);
+    }
+
+    #[test]
+    fn what_is_left_to_others_is_not_used_directly() {
+        let through = [("holdall-server", "holdall-store", Value::Null), ("holdall-store", "rusqlite", Value::Null)];
+        assert_eq!(findings(&through), [""; 0]);
+        let found = findings(&[("holdall-server", "rusqlite", Value::Null)]);
+        assert_eq!(found, ["holdall-server must leave rusqlite to the crates that it uses"]);
     }
 
     #[test]

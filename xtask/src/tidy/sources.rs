@@ -12,6 +12,8 @@ const IMPURE: &[&str] =
     &["std::fs", "std::net", "std::env", "std::process", "std::thread", "SystemTime", "Instant::now", "println!"];
 /// What has an order that changes from run to run, in a crate whose decisions must not.
 const UNORDERED: &[&str] = &["HashMap", "HashSet"];
+/// The crate that starts no processes: the worker does (ARCHITECTURE.md, invariants).
+const WITHOUT_PROCESSES: &str = "crates/holdall-server/src/";
 /// The crates that do not look at the world (ARCHITECTURE.md, invariants).
 const PURE: &[&str] = &["crates/holdall-engine/src/", "crates/holdall-config/src/"];
 
@@ -53,6 +55,8 @@ pub fn check(path: &str, text: &str, findings: &mut Vec<String>) {
         }
         _ => {}
     }
+    check_processes(path, text, findings);
+    let mut find = |line: usize, message: &str| findings.push(format!("{path}:{line}: {message}"));
     let is_test = name == "tests.rs" || path.contains("/tests/");
     if PURE.iter().any(|start| path.starts_with(start)) && !is_test {
         let code = text.lines().enumerate().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
@@ -67,6 +71,16 @@ pub fn check(path: &str, text: &str, findings: &mut Vec<String>) {
                 find(number + 1, &format!("`{word}` has another order each time: use the B-tree"));
             }
         }
+    }
+}
+
+/// Reports the beginning of a process where there are to be none.
+fn check_processes(path: &str, text: &str, findings: &mut Vec<String>) {
+    if !path.starts_with(WITHOUT_PROCESSES) {
+        return;
+    }
+    for (number, _) in text.lines().enumerate().filter(|(_, line)| line.contains("process::Command")) {
+        findings.push(format!("{path}:{}: the server starts no processes: let a worker do it", number + 1));
     }
 }
 
@@ -104,6 +118,11 @@ mod tests {
             ("a.rs", "fn a() {}\n".to_owned(), "a.rs:1: a file starts with"),
             ("a.rs", format!("//! X.\n{}", "\n".repeat(900)), "a.rs:901: 901 lines are more than 900"),
             ("a.sh", concat!("# x\n# TO", "DO: later\n").to_owned(), "a.sh:2:"),
+            (
+                "crates/holdall-server/src/a.rs",
+                "//! X.\nuse std::process::Command;\n".to_owned(),
+                "a.rs:2: the server starts no processes",
+            ),
             ("crates/holdall-engine/src/a.rs", "//! X.\nuse std::fs;\n".to_owned(), "a.rs:2: `std::fs` has no place"),
         ] {
             let found = findings(path, &text);
