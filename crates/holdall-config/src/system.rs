@@ -1,7 +1,7 @@
 //! Systems: from the system file to [`System`], and on to one ordinary pipeline for each environment (release model,
 //! sections 2 to 5).
 //!
-//! [`parse`] reports every mistake of a file at once; [`compile`] cannot fail on what it accepted. [`diff`] says what
+//! [`parse()`] reports every mistake of a file at once; [`compile()`] cannot fail on what it accepted. [`diff()`] says what
 //! one file changes about another.
 
 mod compile;

@@ -51,7 +51,6 @@ pub struct App {
 }
 
 /// What a server was started with.
-#[derive(Debug)]
 pub struct Settings {
     /// Since when it runs.
     pub started_at: Timestamp,
@@ -63,6 +62,8 @@ pub struct Settings {
     pub open_pages: bool,
     /// Where it keeps its data.
     pub data_dir: std::path::PathBuf,
+    /// What the senders of native webhooks show that they know: the file `webhook-secret` of the data folder.
+    pub webhook_secret: String,
 }
 
 impl App {

@@ -180,6 +180,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         hosts: Hosts::new(address, &config.hosts),
         open_pages: config.open_pages,
         data_dir: config.data_dir.clone(),
+        webhook_secret: folder.secret("webhook-secret")?,
     };
     let app = App::new(store.clone(), settings, lifecycle.clone());
     duty::start(&app);

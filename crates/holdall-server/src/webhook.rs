@@ -5,9 +5,9 @@
 //! never carries a version: it says that a check is worth making now, so a wrong "yes" costs a check, and a wrong "no"
 //! costs the time until the next one.
 //!
-//! - [`verify`]: signatures and shared secrets, compared in constant time
-//! - [`payload`]: what the four kinds of body hold
-//! - [`address`]: when two addresses are of the same repository
+//! - `verify`: signatures and shared secrets, compared in constant time
+//! - `payload`: what the four kinds of body hold
+//! - `address`: when two addresses are of the same repository
 
 mod address;
 mod payload;

@@ -1,4 +1,4 @@
-//! The JSON Schema of the system file, for editors. [`parse`](super::parse) knows more; what the schema refuses, it
+//! The JSON Schema of the system file, for editors. [`parse()`](super::parse()) knows more; what the schema refuses, it
 //! refuses too.
 
 use serde_json::{Value, json};

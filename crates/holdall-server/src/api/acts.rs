@@ -9,7 +9,6 @@ use super::error::ApiResult;
 use super::request::Json;
 use super::{App, now};
 use crate::auth::User;
-use crate::error::Error;
 
 /// The routes.
 pub fn routes() -> Router<App> {
@@ -18,6 +17,6 @@ pub fn routes() -> Router<App> {
 
 async fn act(State(app): State<App>, user: User, Json(request): Json<ActRequest>) -> ApiResult<Json<ActAnswer>> {
     let actor = user.actor();
-    let answer = app.store.write(move |tx| crate::acts::act(tx, &actor, &request, now()).map_err(Error::from)).await?;
+    let answer = app.store.write(move |tx| crate::acts::act(tx, &actor, &request, now())).await?;
     Ok(Json(answer))
 }

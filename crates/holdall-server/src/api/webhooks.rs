@@ -1,12 +1,13 @@
 //! Webhooks: they start a check at once. Nobody's token is needed; each has a secret of its own.
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use holdall_protocol::api::code;
-use holdall_store::{Tx, checks, pipelines, resources};
+use holdall_store::{StoreError, Tx, checks, pipelines, resources};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -14,10 +15,56 @@ use super::error::{ApiError, ApiResult};
 use super::request::{Json, Path, Query};
 use super::{App, now};
 use crate::auth::same_secret;
+use crate::error::from_json;
+use crate::webhook::{MAX_BODY_BYTES, Touched, WebhookError, WebhookKind, concerns, verify_and_parse};
 
-/// The native routes: `webhooks/...`.
+/// The native routes: `webhooks/github`, `gitlab`, `registry` and `ecr`.
 pub fn native_routes() -> Router<App> {
-    Router::new()
+    Router::new().route("/webhooks/{kind}", post(native).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)))
+}
+
+/// Starts checks of everything that a native webhook concerns, by repository. Nothing concerned is no mistake: 202.
+async fn native(
+    State(app): State<App>,
+    Path(kind): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult<Response> {
+    let Ok(kind) = kind.parse::<WebhookKind>() else {
+        return Err(ApiError::not_found(format_args!("webhook {kind}: there are github, gitlab, registry and ecr")));
+    };
+    let touched = verify_and_parse(kind, &headers, &body, &app.settings.webhook_secret).map_err(refused)?;
+    let checked = app.store.write(move |tx| want_touched(tx, &touched)).await?;
+    let message = match checked {
+        0 => "no resource is concerned by this".to_owned(),
+        1 => "1 resource is checked".to_owned(),
+        n => format!("{n} resources are checked"),
+    };
+    Ok((StatusCode::ACCEPTED, Json(json!({ "checked": checked, "message": message }))).into_response())
+}
+
+fn refused(error: WebhookError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        WebhookError::NoSecret | WebhookError::MissingProof(_) | WebhookError::WrongProof(_) => {
+            ApiError::unauthenticated(message)
+        }
+        WebhookError::TooLarge => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, message),
+        WebhookError::Malformed { .. } => ApiError::bad_request(message),
+    }
+}
+
+/// Wants the checks of all scopes that something touched concerns; gives how many.
+fn want_touched(tx: &mut Tx<'_>, touched: &[Touched]) -> Result<usize, StoreError> {
+    let mut checked = 0;
+    for scope in resources::scopes_of_types(tx, &["git", "registry-image"])? {
+        let source: serde_json::Value = from_json(&scope.source)?;
+        if touched.iter().any(|touched| concerns(touched, &scope.kind, &source)) {
+            checks::check_want(tx, scope.id, now())?;
+            checked += 1;
+        }
+    }
+    Ok(checked)
 }
 
 /// Concourse's route (reference, section 2.6).
@@ -73,13 +120,7 @@ async fn check_webhook(
     }
 }
 
-fn want_check(
-    tx: &mut Tx<'_>,
-    team: &str,
-    pipeline: &str,
-    resource: &str,
-    token: &str,
-) -> Result<Asked, holdall_store::StoreError> {
+fn want_check(tx: &mut Tx<'_>, team: &str, pipeline: &str, resource: &str, token: &str) -> Result<Asked, StoreError> {
     let Some(pipeline) = pipelines::pipeline_find(tx, team, pipeline)? else { return Ok(Asked::Unknown) };
     let Some(resource) = resources::resource_find(tx, pipeline.id, resource)? else { return Ok(Asked::Unknown) };
     if !resource.webhook_token.as_deref().is_some_and(|own| same_secret(own, token)) {

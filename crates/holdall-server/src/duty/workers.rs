@@ -236,8 +236,11 @@ fn fitting(tx: &mut Tx<'_>, worker: &WorkerRow, most: usize) -> Result<Vec<Attem
     }
 }
 
+/// A worker of a team: the team and the worker's tags.
+type TeamWorker = (Option<String>, Vec<String>);
+
 /// The teams and tags of the running workers that work for one team.
-fn team_workers(tx: &mut Tx<'_>) -> Result<Vec<(Option<String>, Vec<String>)>, StoreError> {
+fn team_workers(tx: &mut Tx<'_>) -> Result<Vec<TeamWorker>, StoreError> {
     workers::worker_list(tx)?
         .into_iter()
         .filter(|worker| worker.team.is_some() && worker.state == "running")

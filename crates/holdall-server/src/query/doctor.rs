@@ -64,7 +64,7 @@ fn ok(name: &str, sentence: String) -> DoctorCheck {
 fn room(dir: &Path) -> DoctorCheck {
     match nix::sys::statvfs::statvfs(dir) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64 / (1024 * 1024);
+            let free = stat.blocks_available() * stat.fragment_size() / (1024 * 1024);
             let sentence = format!("{free} MiB are free where {} is", dir.display());
             if free >= 512 {
                 ok("disk", sentence)

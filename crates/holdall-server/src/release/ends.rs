@@ -110,7 +110,7 @@ fn passed(tx: &mut Tx<'_>, build: &BuildRow, environment: &EnvironmentRow, now: 
     bags::tag_create(tx, bag.id, environment.id, &name, "holdall", id, &json_text(&shown)?, now)?;
     let chain = environments_of(tx, environment.system)?;
     for (next, spec) in &chain {
-        if !spec.after.iter().any(|before| *before == environment.name) {
+        if !spec.after.contains(&environment.name) {
             continue;
         }
         let mut all = true;

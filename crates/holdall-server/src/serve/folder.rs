@@ -56,17 +56,22 @@ impl Folder {
         self.path.join(name)
     }
 
+    /// The secret in a file, made where there is none.
+    pub(super) fn secret(&self, file: &str) -> Result<String, ServeError> {
+        let path = self.path(file);
+        let fails = |source: io::Error| ServeError::DataDir { path: path.clone(), source };
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+            Ok(_) => write_secret(&path).map_err(fails),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => write_secret(&path).map_err(fails),
+            Err(error) => Err(fails(error)),
+        }
+    }
+
     /// The token in a file, made where there is none, and known to the store: whoever can read the folder may do
     /// everything in any case.
     pub(super) async fn token(&self, store: &Store, file: &str, name: &str) -> Result<String, ServeError> {
-        let path = self.path(file);
-        let fails = |source: io::Error| ServeError::DataDir { path: path.clone(), source };
-        let secret = match fs::read_to_string(&path) {
-            Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
-            Ok(_) => write_secret(&path).map_err(fails)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => write_secret(&path).map_err(fails)?,
-            Err(error) => return Err(fails(error)),
-        };
+        let secret = self.secret(file)?;
         let (hash, name) = (secret_hash(&secret), name.to_owned());
         let known = store
             .write(move |tx| {

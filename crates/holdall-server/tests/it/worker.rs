@@ -63,7 +63,11 @@ fn old_sessions_and_fences_are_refused(place: &Place) {
     }
     let other = FakeWorker::new("other");
     other.hello(&server);
-    assert_eq!(other.report(&server, all_facts(&task)).refused, [task.attempt.clone()], "it is not the other's");
+    assert_eq!(
+        other.report(&server, all_facts(&task)).refused,
+        std::slice::from_ref(&task.attempt),
+        "it is not the other's"
+    );
     assert_eq!(server.journal(build).len(), before);
 
     let newer = FakeWorker { session: "w-2".to_owned(), held: worker.held.clone(), ..FakeWorker::new("w") };

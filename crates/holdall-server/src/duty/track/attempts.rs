@@ -216,10 +216,7 @@ fn detected(params: &holdall_engine::pipeline::Object) -> Vec<String> {
 
 fn task_spec(build: &BuildRow, task: &TaskPlan, release: &BTreeMap<String, String>) -> Result<StepSpec, StoreError> {
     let step = &task.step;
-    let config = match &step.config {
-        Some(config) => Some(holdall_config::task::to_json(config).to_string()),
-        None => None,
-    };
+    let config = step.config.as_ref().map(|config| holdall_config::task::to_json(config).to_string());
     Ok(StepSpec::Task {
         config,
         file: step.file.clone(),
