@@ -246,6 +246,7 @@ impl Shared {
                         self.follow(orders);
                     }
                     Err(Failure::Conflict(_)) => return Err(self.replaced()),
+                    Err(_) if self.end.is_set() => return Ok(()),
                     Err(failure) => {
                         tracing::warn!(server = %self.config.server, %failure, "the server is away; steps go on");
                         self.reporter.sleep(backoff.next());
