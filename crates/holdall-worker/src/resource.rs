@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use holdall_protocol::worker::{MetadataField, ResourceResult};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use fields::Fields;
 
@@ -206,6 +206,10 @@ pub fn resource_main(kind: &str, op: &str, dir: Option<&Path>) -> ExitCode {
     }
 }
 
+/// Where this variable is set, a `check` answers `{"versions", "metadata"}`: what is known of each version, for change
+/// lists. Holdall's own worker sets it; without it the answer is Concourse's.
+pub const DESCRIBE: &str = "HOLDALL_DESCRIBE";
+
 /// Runs one operation on the text of a request and gives the JSON of its answer: a list of versions for `check`,
 /// `{"version", "metadata"}` for `in` and `out`.
 ///
@@ -228,7 +232,15 @@ pub fn run(kind: &str, op: &str, dir: Option<&Path>, text: &[u8], ctx: &Context)
                 "time" => time::check(&request, ctx)?,
                 _ => mock::check(&request, ctx)?,
             };
-            return Ok(serde_json::to_value(versions).expect("versions are always JSON"));
+            if ctx.var(DESCRIBE).is_none() {
+                return Ok(serde_json::to_value(versions).expect("versions are always JSON"));
+            }
+            let metadata = if kind == "git" { git::describe(&request, ctx, &versions) } else { Vec::new() };
+            let metadata: Vec<Vec<Value>> = metadata
+                .into_iter()
+                .map(|fields| fields.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect())
+                .collect();
+            return Ok(json!({ "versions": versions, "metadata": metadata }));
         }
         "in" => {
             let dir = directory()?;

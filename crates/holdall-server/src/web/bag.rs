@@ -17,6 +17,8 @@ use crate::query;
 #[derive(Debug)]
 pub(super) struct BagPage {
     pub(super) bag: BagDetail,
+    /// The environments, in the order of the system's file.
+    pub(super) chain: Vec<String>,
     /// What changed, since what: `since bag 41, which was packed before it`.
     pub(super) changes: Vec<(String, Vec<ServiceChange>)>,
 }
@@ -36,7 +38,9 @@ fn read(tx: &mut Tx<'_>, system: &str, number: i64) -> Result<BagPage, Error> {
         let found = query::bags::diff(tx, system, number, Some(previous))?;
         changes.push((format!("since bag {previous}, which was packed before it"), found.services));
     }
+    let mut chain = Vec::new();
     for environment in query::environments::list(tx, system)? {
+        chain.push(environment.environment.clone());
         if let Some(live) = environment.current.filter(|live| *live != number)
             && bag.summary.environments.contains_key(&environment.environment)
         {
@@ -44,7 +48,7 @@ fn read(tx: &mut Tx<'_>, system: &str, number: i64) -> Result<BagPage, Error> {
             changes.push((format!("since bag {live}, which is live in {}", environment.environment), found.services));
         }
     }
-    Ok(BagPage { bag, changes })
+    Ok(BagPage { bag, chain, changes })
 }
 
 impl BagPage {
@@ -66,7 +70,7 @@ impl BagPage {
             }
             h2 { "Where it is" }
             ul.plain {
-                @for (environment, found) in &summary.environments {
+                @for (environment, found) in self.chain.iter().filter_map(|name| summary.environments.get_key_value(name)) {
                     li {
                         a href=(environment_address(system, environment)) { (environment) } " " (state(found.as_str()))
                         @if let Some(holds) = bag.holds.get(environment) { (layout::holds(holds)) }

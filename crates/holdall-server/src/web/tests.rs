@@ -131,7 +131,9 @@ fn a_bags_page_escapes_everything() {
         tags: Vec::new(),
         holds: BTreeMap::from([(EVIL.to_owned(), vec![hold()])]),
     };
-    check(&BagPage { bag, changes: vec![(EVIL.into(), vec![change()])] }.render().into_string());
+    check(
+        &BagPage { bag, chain: vec![EVIL.into()], changes: vec![(EVIL.into(), vec![change()])] }.render().into_string(),
+    );
 }
 
 #[test]

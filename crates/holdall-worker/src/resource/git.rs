@@ -18,6 +18,6 @@ mod log;
 mod put;
 mod source;
 
-pub(super) use check::check;
+pub(super) use check::{check, describe};
 pub(super) use get::get;
 pub(super) use put::put;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holdall_protocol::worker::{CheckOrder, Fact};
+use holdall_protocol::worker::{CheckOrder, Fact, MetadataField};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,6 +51,14 @@ struct Queue {
 }
 
 type Versions = Vec<BTreeMap<String, String>>;
+
+/// What a check found: versions, and what is known of each.
+#[derive(Debug, Default, serde::Deserialize)]
+struct Found {
+    versions: Versions,
+    #[serde(default)]
+    metadata: Vec<Vec<MetadataField>>,
+}
 
 impl Checks {
     /// No checks yet, and no threads: those are started as they are needed.
@@ -104,12 +112,15 @@ impl Checks {
                     queue.idle -= 1;
                 }
             };
-            let result = self.check(&order);
-            self.reporter.add(Fact::Checked { check: order.check, at: now_micros(), result, metadata: Vec::new() });
+            let (result, metadata) = match self.check(&order) {
+                Ok(found) => (Ok(found.versions), found.metadata),
+                Err(message) => (Err(message), Vec::new()),
+            };
+            self.reporter.add(Fact::Checked { check: order.check, at: now_micros(), result, metadata });
         }
     }
 
-    fn check(&self, order: &CheckOrder) -> Result<Versions, String> {
+    fn check(&self, order: &CheckOrder) -> Result<Found, String> {
         let folder = self.work_dir.join(runtime::digest(&[&order.check]));
         let disk = |e: io::Error| format!("the worker cannot use its folder {}: {e}", folder.display());
         fs::create_dir_all(folder.join("home")).and_then(|()| fs::create_dir_all(folder.join("tmp"))).map_err(disk)?;
@@ -126,7 +137,7 @@ impl Checks {
         result
     }
 
-    fn run(&self, order: &CheckOrder, folder: &Path) -> Result<Versions, String> {
+    fn run(&self, order: &CheckOrder, folder: &Path) -> Result<Found, String> {
         let deadline = Instant::now() + seconds(order.timeout_seconds);
         let request = File::open(folder.join("request.json")).map_err(|e| e.to_string())?;
         let mut child = Command::new(&self.executable)
@@ -137,6 +148,7 @@ impl Checks {
             .env("HOME", folder.join("home"))
             .env("TMPDIR", folder.join("tmp"))
             .env(runtime::CACHE_DIR, &self.cache_dir)
+            .env(crate::resource::DESCRIBE, "1")
             .current_dir(folder)
             .stdin(request)
             .stdout(Stdio::piped())
@@ -244,16 +256,22 @@ fn said(log: &[u8]) -> String {
     }
 }
 
-/// Versions as `check` prints them (reference, section 2.1): nothing and `null` are none.
-fn parse_versions(text: &[u8]) -> Result<Versions, String> {
+/// What `check` prints: a list of versions (reference, section 2.1; nothing and `null` are none), or versions with what
+/// is known of them.
+fn parse_versions(text: &[u8]) -> Result<Found, String> {
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Vec::new());
+        return Ok(Found::default());
     }
-    let versions: Option<Versions> = serde_json::from_slice(text)
-        .map_err(|e| format!("the check printed something else than a list of versions: {e}"))?;
-    let versions = versions.unwrap_or_default();
-    if versions.iter().any(BTreeMap::is_empty) {
+    let unreadable = |e: serde_json::Error| format!("the check printed something else than a list of versions: {e}");
+    let is_described = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let found = if is_described {
+        serde_json::from_slice(text).map_err(unreadable)?
+    } else {
+        let versions: Option<Versions> = serde_json::from_slice(text).map_err(unreadable)?;
+        Found { versions: versions.unwrap_or_default(), metadata: Vec::new() }
+    };
+    if found.versions.iter().any(BTreeMap::is_empty) {
         return Err("resource output version is empty. Version must contain at least one key-value pair".to_owned());
     }
-    Ok(versions)
+    Ok(found)
 }

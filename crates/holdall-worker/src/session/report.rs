@@ -358,7 +358,10 @@ fn size(fact: &Fact) -> usize {
                 versions(&result.version) + metadata.sum::<usize>()
             }
             Fact::Finished { .. } => 0,
-            Fact::Checked { result: Ok(found), .. } => found.iter().map(versions).sum(),
+            Fact::Checked { result: Ok(found), metadata, .. } => {
+                let said = metadata.iter().flatten().map(|field| field.name.len() + field.value.len() + 32);
+                found.iter().map(versions).sum::<usize>() + said.sum::<usize>()
+            }
             Fact::Checked { result: Err(message), .. } => message.len(),
         }
 }

@@ -14,6 +14,7 @@ use super::super::fields::did_you_mean;
 use super::super::{Context, Request, ResourceError, Version};
 use super::cache::{self, Cache};
 use super::command::{Enough, Git};
+use super::log::Commit;
 use super::source::{Source, is_commit};
 
 /// Versions since the given one, oldest first, with it; the newest ones (`version_depth`, usually one) on a first
@@ -50,6 +51,43 @@ pub(in super::super) fn check(request: &Request, ctx: &Context) -> Result<Vec<Ve
         memory.remember(&state, from, &versions);
     }
     Ok(versions)
+}
+
+/// At most so many versions of one check are described: a change list shows no more.
+const MOST_DESCRIBED: usize = 100;
+
+/// What is known about the versions that a check found, in their order: the commits' authors, dates and messages. The
+/// version that the check was given is known already and gets nothing. Nothing is an error here: a version that
+/// cannot be described is one all the same.
+pub(in super::super) fn describe(
+    request: &Request,
+    ctx: &Context,
+    versions: &[Version],
+) -> Vec<Vec<(&'static str, String)>> {
+    let is_new = |version: &&Version| request.version.as_ref() != Some(*version);
+    if !versions.iter().any(|version| is_new(&version)) {
+        return Vec::new();
+    }
+    let opened = Source::parse(request).and_then(|source| {
+        let git = Git::new(&source, ctx)?;
+        let cache = Cache::open(&source, &git, ctx)?;
+        Ok((source, git, cache))
+    });
+    let Ok((source, git, cache)) = opened else { return Vec::new() };
+    let undescribed = versions.len().saturating_sub(MOST_DESCRIBED);
+    versions
+        .iter()
+        .enumerate()
+        .map(|(index, version)| {
+            let commit = version.get("commit").or_else(|| version.get("ref"));
+            match commit.filter(|commit| index >= undescribed && is_new(&version) && is_commit(commit)) {
+                Some(commit) => Commit::read(&git, cache.repository(), commit)
+                    .map(|commit| commit.metadata(&source.uri, source.branch.as_deref()))
+                    .unwrap_or_default(),
+                None => Vec::new(),
+            }
+        })
+        .collect()
 }
 
 /// What `ls-remote` said, as far as it matters.
