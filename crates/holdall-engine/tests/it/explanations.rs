@@ -1,0 +1,203 @@
+//! Explanations are true, and complete: what they name stands in the way.
+
+use std::collections::BTreeSet;
+
+use holdall_engine::resolve::{Cause, Found, Resolution, Why};
+
+use crate::oracle::foretell;
+use crate::world::{Fate, Outcome, World, outcome, version, version_name};
+
+/// What is wrong with the explanations of a resolution.
+pub fn problem(world: &World, resolution: &Resolution) -> Option<String> {
+    for (place, input) in resolution.inputs.iter().enumerate() {
+        let Err(unresolved) = &input.result else { continue };
+        if unresolved.why.is_empty() {
+            return Some(format!("nothing explains {}", input.name));
+        }
+        let mut seen = Vec::new();
+        for why in unresolved.why.iter() {
+            if seen.contains(&(&why.input, &why.cause)) {
+                return Some(format!("twice: {why}"));
+            }
+            seen.push((&why.input, &why.cause));
+            if !is_true(world, why) {
+                return Some(format!("not true: {why}"));
+            }
+            let Some(changed) = undone(world, why) else { continue };
+            if still_says(&changed, place, why) {
+                return Some(format!("undoing it changes nothing: {why}"));
+            }
+        }
+    }
+    incompleteness(world, resolution)
+}
+
+/// Whether the world is as the explanation says.
+fn is_true(world: &World, why: &Why) -> bool {
+    let input = |name: &str| world.inputs.iter().find(|input| input.name == name).expect("a known input");
+    let resource = |name: &str| &world.resources[input(name).resource];
+    let stored = |of: &str, found: &Found| {
+        resource(of).versions.iter().find(|known| resource(of).checked && version(&known.name).digest() == found.digest)
+    };
+    // Where an explanation stands in a build: the job is one of the input's, and its own.
+    if let Some(job) = why.cause.job() {
+        let job = job.0 as usize - 1;
+        if !input(&why.input).passed.contains(&job) {
+            return false;
+        }
+        if let Some(build) = why.cause.build() {
+            let build = &world.builds[build.0 as usize - 1];
+            let has = |digest| {
+                let got = build.got.iter().map(|(_, _, name)| name);
+                got.chain(build.put.iter().map(|(_, name)| name)).any(|name| version(name).digest() == digest)
+            };
+            if build.job != job || why.cause.found().is_some_and(|found| !has(found.digest.clone())) {
+                return false;
+            }
+        }
+    }
+    match &why.cause {
+        Cause::NoVersion => {
+            !resource(&why.input).checked || resource(&why.input).versions.iter().all(|v| v.order.is_none())
+        }
+        Cause::AllDisabled { newest } => stored(&why.input, newest).is_some_and(|v| !v.enabled),
+        Cause::PinNotFound { pin } => input(&why.input).pin.as_deref().map(version).as_ref() == Some(pin),
+        Cause::Mismatch { found, chosen, .. } => found.digest != chosen.digest,
+        Cause::Disabled { found, of, .. } => stored(of, found).is_some_and(|v| !v.enabled),
+        Cause::PinMismatch { found, of, pinned, .. } => input(of).pin.is_some() && found.digest != pinned.digest,
+        Cause::Gone { found, of, .. } => stored(of, found).is_none_or(|v| v.order.is_none() && v.enabled),
+        Cause::NotInBuild { build, .. } => {
+            let build = &world.builds[build.0 as usize - 1];
+            let of = input(&why.input).resource;
+            build.got.iter().all(|(_, other, _)| *other != of) && build.put.iter().all(|(other, _)| *other != of)
+        }
+        Cause::Doomed { set, .. } => !set.is_empty(),
+        Cause::NoMoreBuilds { .. } => true,
+    }
+}
+
+/// The world with what the explanation names undone; `None` where nobody can undo it.
+fn undone(world: &World, why: &Why) -> Option<World> {
+    let mut changed = world.clone();
+    let input = |name: &str| world.inputs.iter().position(|input| input.name == name).expect("a known input");
+    let resource_of = |name: &str| world.inputs[input(name)].resource;
+    let without_job = |changed: &mut World, name: &str| {
+        let job = why.cause.job().map_or(0, |job| job.0 as usize - 1);
+        changed.inputs[input(name)].passed.retain(|passed| *passed != job);
+    };
+    match &why.cause {
+        Cause::Mismatch { of, .. } => without_job(&mut changed, of),
+        Cause::NotInBuild { .. } | Cause::NoMoreBuilds { .. } => without_job(&mut changed, &why.input),
+        Cause::PinNotFound { .. } => changed.inputs[input(&why.input)].pin = None,
+        Cause::PinMismatch { of, .. } => changed.inputs[input(of)].pin = None,
+        Cause::Disabled { of, found, .. } | Cause::Gone { of, found, .. } => {
+            restore(&mut changed, resource_of(of), found)
+        }
+        Cause::AllDisabled { newest } => restore(&mut changed, resource_of(&why.input), newest),
+        Cause::NoVersion => {
+            let resource = &mut changed.resources[resource_of(&why.input)];
+            resource.checked = true;
+            for (place, version) in resource.versions.iter_mut().enumerate() {
+                *version = crate::world::ResourceVersion {
+                    name: version.name.clone(),
+                    order: Some(place as i64 + 1),
+                    enabled: true,
+                };
+            }
+        }
+        Cause::Doomed { .. } => return None,
+    }
+    Some(changed)
+}
+
+/// Makes a version known and enabled.
+fn restore(world: &mut World, resource: usize, found: &Found) {
+    let resource = &mut world.resources[resource];
+    resource.checked = true;
+    for known in &mut resource.versions {
+        if version(&known.name).digest() == found.digest {
+            known.enabled = true;
+            known.order = known.order.or(Some(0));
+        }
+    }
+}
+
+/// Whether an input is still unresolved, for the same reasons among others.
+fn still_says(world: &World, place: usize, why: &Why) -> bool {
+    match &world.resolve().inputs[place].result {
+        Ok(_) => false,
+        Err(unresolved) => unresolved.why.iter().any(|other| other.input == why.input && other.cause == why.cause),
+    }
+}
+
+/// Enabling, restoring and unpinning whatever is named, again and again until no such thing is named any more, does
+/// as much as doing it with everything at once: then nothing that stood in the way went unnamed.
+fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
+    let is_resolved = |outcome: &Outcome, place: usize| matches!(outcome.fates[place], Fate::Version { .. });
+    let unresolved = |resolution: &Resolution| {
+        let whys = resolution.inputs.iter().filter_map(|input| input.result.as_ref().err());
+        whys.flat_map(|unresolved| unresolved.why.iter().cloned()).collect::<Vec<Why>>()
+    };
+    if resolution.resolved {
+        return None;
+    }
+    let mut step = world.clone();
+    let mut last = resolution.clone();
+    let mut done = BTreeSet::new();
+    loop {
+        // Inputs that are tied together share their explanations.
+        let mut named: Vec<Why> = Vec::new();
+        for why in unresolved(&last) {
+            if is_choice(&why.cause) && !named.contains(&why) {
+                named.push(why);
+            }
+        }
+        if named.is_empty() {
+            break;
+        }
+        for why in &named {
+            if !done.insert(format!("{why:?}")) {
+                return Some(format!("named again after it was undone: {why}"));
+            }
+            if let Some(changed) = undone(&step, why) {
+                step = changed;
+            }
+        }
+        last = step.resolve();
+    }
+    let mut everything = world.clone();
+    for place in 0..everything.inputs.len() {
+        let names_all = matches!(&resolution.inputs[place].result, Err(_));
+        if names_all {
+            let input = &mut everything.inputs[place];
+            input.pin = None;
+            let resource = &mut everything.resources[input.resource];
+            for known in resource.versions.iter_mut().filter(|_| resource.checked) {
+                known.enabled = true;
+                known.order = known.order.or(Some(0));
+            }
+        }
+    }
+    let (stepwise, at_once) = (outcome(&last), foretell(&everything));
+    (0..world.inputs.len())
+        .find(|place| is_resolved(&at_once, *place) && !is_resolved(&stepwise, *place))
+        .map(|place| format!("something that stands in the way of {} is not named", world.inputs[place].name))
+}
+
+/// Whether the cause is somebody's choice about versions, rather than what the past was.
+fn is_choice(cause: &Cause) -> bool {
+    match cause {
+        Cause::NoVersion
+        | Cause::AllDisabled { .. }
+        | Cause::PinNotFound { .. }
+        | Cause::Disabled { .. }
+        | Cause::PinMismatch { .. }
+        | Cause::Gone { .. } => true,
+        Cause::Mismatch { .. } | Cause::NotInBuild { .. } | Cause::Doomed { .. } | Cause::NoMoreBuilds { .. } => false,
+    }
+}
+
+#[test]
+fn names_of_versions_survive() {
+    assert_eq!(version_name(&version("a.1")), "a.1");
+}

@@ -1,0 +1,208 @@
+//! A pipeline and its past, as plain data: what fixtures describe, enumerations count through and the oracle reads.
+
+use std::collections::BTreeMap;
+
+use holdall_engine::ids::BuildId;
+use holdall_engine::resolve::document::{
+    Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
+    DocumentWanted,
+};
+use holdall_engine::resolve::{Resolution, Wanted, resolve_inputs};
+use holdall_engine::status::BuildStatus;
+use holdall_engine::version::Version;
+
+/// Jobs, resources and builds are named by their place; ids are the place plus one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    pub jobs: Vec<String>,
+    pub resources: Vec<Resource>,
+    /// The job whose inputs are resolved.
+    pub job: usize,
+    pub inputs: Vec<Input>,
+    pub builds: Vec<Build>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    pub name: String,
+    pub checked: bool,
+    /// Their names; a version is its name split at dots, one key a part.
+    pub versions: Vec<ResourceVersion>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResourceVersion {
+    pub name: String,
+    /// `None`: its row is gone.
+    pub order: Option<i64>,
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    pub name: String,
+    pub resource: usize,
+    pub passed: Vec<usize>,
+    pub every: bool,
+    /// The first parts of a version's name.
+    pub pin: Option<String>,
+    pub trigger: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Build {
+    pub job: usize,
+    pub status: BuildStatus,
+    /// The place of the original.
+    pub rerun_of: Option<usize>,
+    /// Input name, resource, version name.
+    pub got: Vec<(String, usize, String)>,
+    /// Resource, version name.
+    pub put: Vec<(usize, String)>,
+    /// Places of upstream builds.
+    pub from: Vec<usize>,
+}
+
+/// What became of an input, said as the oracle says it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// A version, the places of the builds that vouched for it, and whether it is new to the job.
+    Version { name: String, builds: Vec<usize>, first: bool },
+    /// The sentence of the reference.
+    Error(String),
+}
+
+/// What became of all inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub fates: Vec<Fate>,
+    pub has_next: bool,
+}
+
+/// A version of that name.
+pub fn version(name: &str) -> Version {
+    Version(name.split('.').enumerate().map(|(place, part)| (format!("k{place}"), part.to_owned())).collect())
+}
+
+/// The name of a version.
+pub fn version_name(version: &Version) -> String {
+    version.0.values().cloned().collect::<Vec<_>>().join(".")
+}
+
+impl World {
+    pub fn document(&self) -> Document {
+        let resource = |place: usize| self.resources[place].name.clone();
+        let id = |place: usize| BuildId(place as i64 + 1);
+        Document {
+            job: self.jobs[self.job].clone(),
+            jobs: self.jobs.clone(),
+            resources: self
+                .resources
+                .iter()
+                .map(|resource| DocumentResource { name: resource.name.clone(), checked: resource.checked })
+                .collect(),
+            inputs: self
+                .inputs
+                .iter()
+                .map(|input| DocumentInput {
+                    name: input.name.clone(),
+                    resource: resource(input.resource),
+                    passed: input.passed.iter().map(|job| self.jobs[*job].clone()).collect(),
+                    wanted: DocumentWanted(Wanted { every: input.every, pin: input.pin.as_deref().map(version) }),
+                    trigger: input.trigger,
+                })
+                .collect(),
+            versions: self
+                .resources
+                .iter()
+                .filter(|resource| resource.checked)
+                .flat_map(|resource| resource.versions.iter().map(move |version| (resource, version)))
+                .filter(|(_, version)| version.order.is_some() || !version.enabled)
+                .map(|(resource, known)| DocumentVersion {
+                    resource: resource.name.clone(),
+                    version: version(&known.name),
+                    order: known.order,
+                    enabled: known.enabled,
+                })
+                .collect(),
+            builds: self
+                .builds
+                .iter()
+                .enumerate()
+                .map(|(place, build)| DocumentBuild {
+                    id: id(place),
+                    job: self.jobs[build.job].clone(),
+                    status: build.status,
+                    rerun_of: build.rerun_of.map(id),
+                    inputs: build
+                        .got
+                        .iter()
+                        .map(|(name, of, got)| DocumentBuildInput {
+                            name: name.clone(),
+                            resource: resource(*of),
+                            version: version(got),
+                        })
+                        .collect(),
+                    outputs: build
+                        .put
+                        .iter()
+                        .map(|(of, put)| DocumentBuildOutput { resource: resource(*of), version: version(put) })
+                        .collect(),
+                    passed_builds: build.from.iter().copied().map(id).collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// What the engine makes of it.
+    pub fn resolve(&self) -> Resolution {
+        let mut prepared = self.document().prepare();
+        let Ok(resolution) = resolve_inputs(&prepared.inputs, prepared.job, &mut prepared.history);
+        resolution
+    }
+
+    /// The names of builds as fixtures have them: `JOB#N`, and `JOB#N.K` for a rerun.
+    pub fn build_names(&self) -> Vec<String> {
+        let mut originals: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut reruns: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut names: Vec<String> = Vec::new();
+        for build in &self.builds {
+            let name = match build.rerun_of {
+                Some(original) => {
+                    let number = reruns.entry(original).or_default();
+                    *number += 1;
+                    format!("{}.{number}", names[original])
+                }
+                None => {
+                    let number = originals.entry(build.job).or_default();
+                    *number += 1;
+                    format!("{}#{number}", self.jobs[build.job])
+                }
+            };
+            names.push(name);
+        }
+        names
+    }
+}
+
+/// A resolution as the oracle would say it.
+pub fn outcome(resolution: &Resolution) -> Outcome {
+    let fates: Vec<Fate> = resolution
+        .inputs
+        .iter()
+        .map(|input| match &input.result {
+            Ok(resolved) => {
+                assert_eq!(resolved.version.digest(), resolved.digest);
+                Fate::Version {
+                    name: version_name(&resolved.version),
+                    builds: resolved.passed_builds.iter().map(|build| build.0 as usize - 1).collect(),
+                    first: resolved.first_occurrence,
+                }
+            }
+            Err(unresolved) => Fate::Error(unresolved.failure.to_string()),
+        })
+        .collect();
+    let resolved = fates.iter().all(|fate| matches!(fate, Fate::Version { .. }));
+    assert_eq!(resolution.resolved, resolved, "`resolved` says whether every input is");
+    Outcome { fates, has_next: resolution.has_next }
+}
