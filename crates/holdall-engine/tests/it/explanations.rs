@@ -167,7 +167,7 @@ fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
     }
     let mut everything = world.clone();
     for place in 0..everything.inputs.len() {
-        let names_all = matches!(&resolution.inputs[place].result, Err(_));
+        let names_all = resolution.inputs[place].result.is_err();
         if names_all {
             let input = &mut everything.inputs[place];
             input.pin = None;
