@@ -1,7 +1,5 @@
 //! A pipeline and its past, as plain data: what fixtures describe, enumerations count through and the oracle reads.
 
-use std::collections::BTreeMap;
-
 use holdall_engine::ids::BuildId;
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
