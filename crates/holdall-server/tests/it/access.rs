@@ -107,7 +107,8 @@ fn a_server_that_shows_itself_to_everyone_lets_nobody_act() {
 
 #[test]
 fn a_browser_logs_in_with_a_token() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let host = "Host: localhost\r\n";
     let wrong = server.raw("GET", "/login?token=%3Cscript%3E", host, b"");
     assert_eq!(wrong.status, 401);
@@ -149,7 +150,8 @@ fn tokens_are_made_listed_and_deleted(place: &Place) {
 
 #[test]
 fn bodies_that_cannot_be_read_are_answered_in_the_apis_words() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let head = format!("Host: localhost\r\nAuthorization: Bearer {}\r\n", server.token);
     let json = format!("{head}Content-Type: application/json\r\n");
     let deep = "[".repeat(100_000);
@@ -169,7 +171,8 @@ fn bodies_that_cannot_be_read_are_answered_in_the_apis_words() {
 
 #[test]
 fn a_webhook_starts_a_check_with_its_own_secret() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let pipeline = server.pipeline(
         "p",
         "

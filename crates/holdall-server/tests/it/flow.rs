@@ -189,7 +189,8 @@ fn a_lock_that_expires_goes_to_the_next(place: &Place) {
 
 #[test]
 fn what_a_worker_may_remove_is_told_until_it_asks_again() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let pipeline = server.pipeline("p", ONE_TASK);
     let job = server.job(pipeline, "build");
     let first = server.trigger(job);
@@ -219,7 +220,8 @@ fn what_a_worker_may_remove_is_told_until_it_asks_again() {
 
 #[test]
 fn an_aborted_build_ends_when_its_process_has() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let pipeline = server.pipeline("p", ONE_TASK);
     let build = server.trigger(server.job(pipeline, "build"));
     let mut worker = FakeWorker::new("w");

@@ -176,14 +176,17 @@ impl TestServer {
         }
         let response = request.config().timeout_global(Some(PATIENCE)).build().call().expect("a stream");
         let mut found = Vec::new();
-        let mut id = -1;
+        let (mut id, mut data) = (-1, None);
         for line in BufReader::new(response.into_body().into_reader()).lines() {
             let line = line.expect("a line");
             if let Some(text) = line.strip_prefix("id: ") {
                 id = text.parse().expect("an id");
-            }
-            if let Some(text) = line.strip_prefix("data: ") {
-                let data: Value = serde_json::from_str(text).expect("JSON");
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                data = Some(serde_json::from_str::<Value>(text).expect("JSON"));
+            } else if line.is_empty()
+                && let Some(data) = data.take()
+            {
+                // The empty line ends an event, in whatever order its fields came.
                 let last = enough(&data);
                 found.push((id, data));
                 if last {

@@ -131,7 +131,8 @@ jobs:
 
 #[test]
 fn workers_take_what_their_team_tags_and_slots_allow() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let pipeline = server.pipeline(
         "p",
         "
@@ -182,7 +183,8 @@ jobs:
 
 #[test]
 fn a_report_that_cannot_be_read_is_refused_whole() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let mut worker = FakeWorker::new("w");
     let (build, task) = one_task(&server, &mut worker);
     let before = server.journal(build).len();
