@@ -76,9 +76,9 @@ pub enum Command {
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Worker(worker::WorkerArgs),
+    Resolve(resolve::ResolveArgs),
     Completion(completion::CompletionArgs),
     Help(help::HelpArgs),
-    Resolve(resolve::ResolveArgs),
     #[command(flatten)]
     DemoTool(demo::Tool),
 }

@@ -13,7 +13,14 @@ use crate::error::CliError;
 #[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
     /// The server's address; without it the nearest `.holdall/client.json` upwards from here says it
-    #[arg(long, global = true, env = "HOLDALL_SERVER", value_name = "URL", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "HOLDALL_SERVER",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
     pub server: Option<String>,
 }
 

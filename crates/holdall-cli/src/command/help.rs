@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, CommandFactory, Parser};
 
 use crate::command::Cli;
 use crate::context::Context;
@@ -24,7 +24,6 @@ pub fn run(_ctx: &Context, args: HelpArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let mut root = Cli::command();
-    root.build();
     let mut command = &mut root;
     for word in &args.topic {
         command = command.find_subcommand_mut(word).ok_or_else(|| {
@@ -32,7 +31,10 @@ pub fn run(_ctx: &Context, args: HelpArgs) -> Result<(), CliError> {
                 .hint("`holdall help` lists the commands; the one topic is exit-codes")
         })?;
     }
-    let text = command.render_long_help();
-    out.write_all(text.to_string().as_bytes())?;
-    Ok(())
+    // Asked as `--help` is, so that both say the same.
+    let words = ["holdall"].into_iter().chain(args.topic.iter().map(String::as_str)).chain(["--help"]);
+    match Cli::try_parse_from(words) {
+        Err(help) => Ok(help.print()?),
+        Ok(_) => Err(CliError::failed("there is no help")),
+    }
 }

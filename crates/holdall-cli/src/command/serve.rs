@@ -24,7 +24,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", default_value_t = serve::DEFAULT_LISTEN)]
     listen: SocketAddr,
     /// A PostgreSQL database instead of SQLite in the data folder
-    #[arg(long, value_name = "postgres://...", env = "HOLDALL_DATABASE")]
+    #[arg(long, value_name = "postgres://...", env = "HOLDALL_DATABASE", hide_env_values = true)]
     database: Option<String>,
     /// Without the worker inside: workers are processes of their own
     #[arg(long)]

@@ -10,7 +10,7 @@ use crate::act::{ActArgs, Care, diff_text, perform};
 use crate::client::escape;
 use crate::context::{Context, SystemArgs};
 use crate::error::{CliError, Kind};
-use crate::output::{self, OutputArgs, Style, Table, cell, cell_or_dash, note};
+use crate::output::{self, OutputArgs, Style, Table, cell, cell_or_dash, note, plain, plain_lines};
 use crate::vars::{VarArgs, read_file};
 
 /// Systems: everything that is released together, and its way to production
@@ -22,17 +22,22 @@ pub struct SystemCommands {
 
 #[derive(Debug, Subcommand)]
 enum SystemCommand {
+    /// Says everything that is wrong with a system file, without a server
+    ///
+    /// Exit code 2 when there is a mistake.
     Validate(FileArgs),
     Render(RenderArgs),
+    /// Shows what setting a system file would change: in words, then pipeline by pipeline
     Diff(FileArgs),
     Set(SetArgs),
     Show(ShowArgs),
     List(ListArgs),
     Destroy(DestroyArgs),
+    /// Prints the JSON Schema of system files, for editors
     Schema,
 }
 
-/// Says everything that is wrong with a system file, without a server; `diff`: what setting it would change
+/// A system file.
 #[derive(Debug, Args)]
 struct FileArgs {
     /// The system file, YAML; `-` is standard input
@@ -119,16 +124,17 @@ fn parse(file: &Path, vars: &VarArgs) -> Result<(System, String), CliError> {
     let name = file.display().to_string();
     let parsed = system::parse(&text, &vars.read()?);
     for warning in parsed.warnings() {
-        note(&warning.render(&name, &text));
+        note(plain_lines(&warning.render(&name, &text)).trim_end());
     }
-    let shown: Vec<String> = parsed.errors().map(|found| found.render(&name, &text)).collect();
-    match parsed.value {
-        Some(system) => Ok((system, text)),
-        None => {
-            let plural = if shown.len() == 1 { "mistake" } else { "mistakes" };
-            Err(CliError::invalid(format!("{}\n{name} has {} {plural}", shown.join("\n"), shown.len())))
-        }
+    let mut count = 0;
+    for error in parsed.errors() {
+        note(plain_lines(&error.render(&name, &text)).trim_end());
+        count += 1;
     }
+    parsed.value.map(|system| (system, text)).ok_or_else(|| {
+        let plural = if count == 1 { "mistake" } else { "mistakes" };
+        CliError::invalid(format!("{name} has {count} {plural}"))
+    })
 }
 
 fn validate(args: &FileArgs) -> Result<(), CliError> {
@@ -209,7 +215,8 @@ fn show(ctx: &Context, args: &ShowArgs) -> Result<(), CliError> {
 }
 
 fn detail_text(detail: &SystemDetail, style: &Style) -> String {
-    let mut text = format!("System {}, set {} by {}\n\n", detail.system, style.ago(detail.set_at), detail.set_by);
+    let (name, by) = (plain(&detail.system), plain(&detail.set_by));
+    let mut text = format!("System {name}, set {} by {by}\n\n", style.ago(detail.set_at));
     let mut services = Table::new(&["SERVICE", "TYPE", "REPOSITORY", ""]);
     for service in &detail.services {
         services.row(vec![
@@ -228,7 +235,7 @@ fn detail_text(detail: &SystemDetail, style: &Style) -> String {
             cell(&environment.environment),
             cell(if after.is_empty() { "packs bags" } else { &after }),
             cell_or_dash(environment.current),
-            cell(style.state(environment.state.as_str())),
+            cell(environment.state),
         ]);
     }
     text.push_str(&environments.render(style, "No environments."));

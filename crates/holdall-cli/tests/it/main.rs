@@ -1,5 +1,12 @@
 //! Tests of the binary `holdall`: each runs the real one, in a folder of its own.
 
+mod client;
+mod client_acts;
+mod client_builds;
+mod client_locks;
+mod client_terminal;
 mod demo_apply;
 mod demo_services;
 mod demo_world;
+mod fake;
+mod help;
