@@ -171,8 +171,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let address = listener.local_addr()?;
     let store = open_store(&config).await?;
     let token_file = folder.path("token");
-    let (_, worker_token) =
-        tokio::try_join!(folder.token(&store, "token", ADMIN), folder.token(&store, "worker-token", WORKER))?;
+    folder.token(&store, "token", ADMIN).await?;
+    let worker_token = folder.token(&store, "worker-token", WORKER).await?;
     let lifecycle = Lifecycle::default();
     let settings = Settings {
         started_at: now(),

@@ -115,7 +115,11 @@ impl Store {
     {
         let (send, receive) = oneshot::channel();
         let work: Work = Box::new(move |tx| {
-            let result = work(tx);
+            // A panic is a bug in this piece of work: it costs only its own answer, and trying again does not help.
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(tx))).unwrap_or_else(|_| {
+                tracing::error!("a piece of work panicked; what it wrote was undone");
+                Err(E::from(StoreError::Statement("the work panicked".to_owned())))
+            });
             let keep = result.is_ok();
             let answer: Answer = Box::new(move |committed| {
                 // The asker may have gone away; the work is done all the same.
@@ -141,7 +145,7 @@ impl Store {
         let store = self.clone();
         match tokio::task::spawn_blocking(move || store.read_blocking(work)).await {
             Ok(result) => result,
-            Err(error) => Err(E::from(StoreError::Unavailable(format!("a reader failed: {error}")))),
+            Err(error) => Err(E::from(StoreError::Statement(format!("a reader failed: {error}")))),
         }
     }
 
@@ -262,22 +266,14 @@ fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals)
     good
 }
 
-/// Runs one piece of work in a savepoint. A panic in it is undone and costs only its own answer.
+/// Runs one piece of work in a savepoint, which is undone where the work says so.
 fn run_one(tx: &mut Tx<'_>, work: Work) -> Result<(bool, Answer), StoreError> {
     let name = tx.savepoint()?;
-    match std::panic::catch_unwind(AssertUnwindSafe(|| work(tx))) {
-        Ok((true, answer)) => {
-            tx.release(&name)?;
-            Ok((true, answer))
-        }
-        Ok((false, answer)) => {
-            tx.rollback_to(&name)?;
-            Ok((false, answer))
-        }
-        Err(_) => {
-            tracing::error!("a piece of work panicked; what it wrote was undone");
-            tx.rollback_to(&name)?;
-            Ok((false, Box::new(|_| {})))
-        }
+    let (keep, answer) = work(tx);
+    if keep {
+        tx.release(&name)?;
+    } else {
+        tx.rollback_to(&name)?;
     }
+    Ok((keep, answer))
 }

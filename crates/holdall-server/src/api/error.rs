@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use holdall_engine::report::Hold as EngineHold;
-use holdall_protocol::api::{ErrorBody, ErrorDetails, Hold, Time, code};
+use holdall_protocol::api::{ErrorBody, ErrorDetails, code};
 use holdall_store::StoreError;
 
 use super::request::request_id;
+use crate::acts::wire_hold;
 use crate::error::{Error, Refusal};
 
 /// An answer with a status from 400 on.
@@ -111,22 +111,10 @@ fn refused(refusal: Refusal) -> ApiError {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::CONFLICT);
     ApiError::new(status, refusal.code, refusal.message).with_details(|details| {
         details.command = refusal.command;
-        details.held = refusal.holds.iter().map(hold_to_wire).collect();
+        details.held = refusal.holds.iter().map(wire_hold).collect();
         details.diagnostics = refusal.diagnostics;
         details.preview = refusal.preview;
     })
-}
-
-/// A hold as the protocol has it.
-pub fn hold_to_wire(hold: &EngineHold) -> Hold {
-    Hold {
-        code: hold.code.as_str().to_owned(),
-        sentence: hold.sentence.clone(),
-        since: hold.since.map(|at| Time(at.0)),
-        by: hold.by.clone(),
-        until: hold.until.map(|at| Time(at.0)),
-        command: hold.command.clone(),
-    }
 }
 
 impl IntoResponse for ApiError {

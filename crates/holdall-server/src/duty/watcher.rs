@@ -45,3 +45,53 @@ fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError
     }
     workers::worker_quietest(tx)
 }
+
+#[cfg(test)]
+mod tests {
+    use holdall_store::workers::WorkerRow;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_lost_when_it_has_been_quiet_for_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = holdall_store::testing::sqlite(dir.path()).unwrap();
+        let at = |seconds: i64| Timestamp(1_000_000_000 + seconds * 1_000_000);
+        let worker = |name: &str, seconds: i64| WorkerRow {
+            name: name.to_owned(),
+            session: "1".to_owned(),
+            platform: "linux".to_owned(),
+            tags: "[]".to_owned(),
+            team: None,
+            slots: 1,
+            version: "0".to_owned(),
+            started_at: at(0),
+            seen_at: at(seconds),
+            state: String::new(),
+        };
+        let (quiet, lively) = (worker("quiet", 0), worker("lively", 8));
+        let states = store
+            .write_blocking(move |tx| {
+                workers::worker_hello(tx, &quiet)?;
+                workers::worker_hello(tx, &lively)?;
+                let mut states = Vec::new();
+                for seconds in [10, 11, 18, 19] {
+                    let quietest = lose(tx, at(seconds))?;
+                    let lost = workers::worker_list(tx)?.into_iter().filter(|worker| worker.state == "lost");
+                    states.push((seconds, quietest, lost.map(|worker| worker.name).collect::<Vec<_>>()));
+                }
+                Ok::<_, StoreError>(states)
+            })
+            .unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            states,
+            [
+                (10, Some(at(0)), names(&[])),
+                (11, Some(at(8)), names(&["quiet"])),
+                (18, Some(at(8)), names(&["quiet"])),
+                (19, None, names(&["lively", "quiet"])),
+            ]
+        );
+    }
+}

@@ -41,6 +41,9 @@ const PAGE: i64 = 200;
 /// How many folders a worker is told to remove at once.
 const MOST_FORGOTTEN: i64 = 200;
 
+/// The state of a worker that is there.
+const RUNNING: &str = "running";
+
 /// The longest name of a worker.
 const MAX_NAME: usize = 200;
 
@@ -112,6 +115,16 @@ fn session(tx: &mut Tx<'_>, name: &str, session: &str) -> Result<WorkerRow, Erro
     Ok(worker)
 }
 
+/// Writes down that a worker is there; one that was lost is back.
+fn seen(tx: &mut Tx<'_>, worker: &WorkerRow, now: Timestamp) -> Result<(), StoreError> {
+    workers::worker_seen(tx, &worker.name, now)?;
+    if worker.state != RUNNING {
+        tracing::info!(worker = %worker.name, "a worker that was lost is back");
+        tx.signal(Signal::Board);
+    }
+    Ok(())
+}
+
 fn is_of(attempt: &AttemptRow, worker: &str, fence: i64) -> bool {
     attempt.worker.as_deref() == Some(worker) && attempt.fence == fence
 }
@@ -147,7 +160,7 @@ pub fn look(tx: &mut Tx<'_>, poll: &Poll) -> Result<Looked, Error> {
 /// Those of an old session.
 pub fn orders(tx: &mut Tx<'_>, poll: &Poll, now: Timestamp) -> Result<Orders, Error> {
     let worker = session(tx, &poll.name, &poll.session)?;
-    workers::worker_seen(tx, &worker.name, now)?;
+    seen(tx, &worker, now)?;
     let mut orders = Orders::default();
     let own = attempts::attempt_list_of_worker(tx, &worker.name)?;
     for attempt in own.iter().filter(|attempt| is_resent(attempt, poll)) {
@@ -243,7 +256,7 @@ type TeamWorker = (Option<String>, Vec<String>);
 fn team_workers(tx: &mut Tx<'_>) -> Result<Vec<TeamWorker>, StoreError> {
     workers::worker_list(tx)?
         .into_iter()
-        .filter(|worker| worker.team.is_some() && worker.state == "running")
+        .filter(|worker| worker.team.is_some() && worker.state == RUNNING)
         .map(|worker| Ok((worker.team, from_json(&worker.tags)?)))
         .collect()
 }
@@ -257,8 +270,7 @@ fn has_tags(worker: &[String], step: &[String]) -> bool {
 /// How many more checks a worker can have. Workers with tags, or of one team, make checks where there is no other.
 fn check_room(tx: &mut Tx<'_>, worker: &WorkerRow) -> Result<i64, StoreError> {
     let is_general = |worker: &WorkerRow| worker.team.is_none() && worker.tags == "[]";
-    if !is_general(worker)
-        && workers::worker_list(tx)?.iter().any(|other| other.state == "running" && is_general(other))
+    if !is_general(worker) && workers::worker_list(tx)?.iter().any(|other| other.state == RUNNING && is_general(other))
     {
         return Ok(0);
     }
@@ -272,8 +284,8 @@ fn check_room(tx: &mut Tx<'_>, worker: &WorkerRow) -> Result<i64, StoreError> {
 /// Those of an old session. Then, and when the store fails, nothing of the report was taken.
 pub fn report(tx: &mut Tx<'_>, report: &Report, now: Timestamp) -> Result<ReportAnswer, Error> {
     let worker = session(tx, &report.name, &report.session)?;
-    if worker.seen_at + SEEN_EVERY <= now {
-        workers::worker_seen(tx, &worker.name, now)?;
+    if worker.seen_at + SEEN_EVERY <= now || worker.state != RUNNING {
+        seen(tx, &worker, now)?;
     }
     let mut refused = BTreeSet::new();
     for fact in &report.facts {

@@ -68,22 +68,27 @@ impl Folder {
         }
     }
 
-    /// The token in a file, made where there is none, and known to the store: whoever can read the folder may do
-    /// everything in any case.
+    /// The token in a file, which the store knows. One that the store does not know, because somebody took it away or
+    /// the database is new, opens nothing any more: another one takes its place.
     pub(super) async fn token(&self, store: &Store, file: &str, name: &str) -> Result<String, ServeError> {
-        let secret = self.secret(file)?;
+        let fails = |source| ServeError::Database { database: store.backend().to_owned(), source };
+        let mut secret = self.secret(file)?;
+        let hash = secret_hash(&secret);
+        if store.read(move |tx| access::token_find(tx, &hash)).await.map_err(fails)?.is_some() {
+            return Ok(secret);
+        }
+        let path = self.path(file);
+        secret = write_secret(&path).map_err(|source| ServeError::DataDir { path, source })?;
         let (hash, name) = (secret_hash(&secret), name.to_owned());
-        let known = store
-            .write(move |tx| {
-                if access::token_find(tx, &hash)?.is_none() {
-                    // An older token of the server's own is of a file that is gone.
-                    access::token_delete(tx, &name)?;
-                    access::token_create(tx, &name, &hash, now())?;
-                }
-                Ok(())
-            })
-            .await;
-        known.map_err(|source| ServeError::Database { database: store.backend().to_owned(), source })?;
+        // On PostgreSQL the token of that name may be another server's.
+        let is_alone = store.backend() == "sqlite";
+        let made = store.write(move |tx| {
+            if is_alone {
+                access::token_delete(tx, &name)?;
+            }
+            access::token_create(tx, &name, &hash, now())
+        });
+        made.await.map_err(fails)?;
         Ok(secret)
     }
 }
@@ -144,5 +149,10 @@ mod tests {
         assert_ne!(again, token);
         let tokens = store.read(access::token_list).await.unwrap();
         assert_eq!(tokens.len(), 1, "a token whose file is gone opens nothing");
+
+        store.write(|tx| access::token_delete(tx, "admin")).await.unwrap();
+        let after = folder.token(&store, "token", "admin").await.unwrap();
+        assert_ne!(after, again, "what was taken away does not come back");
+        assert_eq!(fs::read_to_string(folder.path("token")).unwrap().trim(), after);
     }
 }

@@ -208,3 +208,57 @@ jobs:
     assert_eq!(answer.json()["resource_name"], "hooked");
     assert!(wanted(&server));
 }
+
+#[test]
+fn a_native_webhook_starts_checks_by_repository() {
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
+    let pipeline = server.pipeline(
+        "p",
+        "
+resources:
+- { name: api, type: git, source: { uri: 'https://git.example/notify/api.git', branch: main }, check_every: never }
+- { name: admin, type: git, source: { uri: 'https://git.example/notify/admin.git', branch: main }, check_every: never }
+jobs:
+- { name: build, plan: [{ get: api }, { get: admin }] }
+",
+    );
+    let secret = std::fs::read_to_string(place.dir().join("data/webhook-secret")).unwrap().trim().to_owned();
+    let push = |repository: &str| {
+        json!({
+            "object_kind": "push",
+            "ref": "refs/heads/main",
+            "project": {
+                "git_http_url": format!("https://git.example/{repository}.git"),
+                "git_ssh_url": format!("git@git.example:{repository}.git"),
+                "web_url": format!("https://git.example/{repository}"),
+            },
+        })
+        .to_string()
+    };
+    let send = |kind: &str, secret: &str, body: &str| {
+        let head = format!("Host: ci.example\r\nContent-Type: application/json\r\nX-Gitlab-Token: {secret}\r\n");
+        server.raw("POST", &format!("{API}/webhooks/{kind}"), &head, body.as_bytes())
+    };
+    let wanted = |name: &'static str| {
+        server
+            .store()
+            .read_blocking(move |tx| {
+                let resource = resources::resource_find(tx, pipeline, name)?.expect("a resource");
+                checks::check_is_wanted(tx, resource.scope.expect("a scope"))
+            })
+            .unwrap()
+    };
+    let api = push("notify/api");
+    assert_eq!(send("gitlab", "wrong", &api).status, 401);
+    assert_eq!(send("github", &secret, &api).status, 401, "each kind has its own proof");
+    assert_eq!(send("nobody", &secret, &api).status, 404);
+    assert_eq!(send("gitlab", &secret, "{").status, 400);
+    let nothing = send("gitlab", &secret, &push("notify/other"));
+    assert_eq!((nothing.status, nothing.json()["checked"].as_i64()), (202, Some(0)), "{nothing:?}");
+    assert!(nothing.json()["message"].as_str().is_some_and(|message| message.contains("no resource")));
+    assert_eq!((wanted("api"), wanted("admin")), (false, false));
+    let one = send("gitlab", &secret, &api);
+    assert_eq!((one.status, one.json()["checked"].as_i64()), (202, Some(1)), "{one:?}");
+    assert_eq!((wanted("api"), wanted("admin")), (true, false));
+}

@@ -251,3 +251,31 @@ fn abort(server: &TestServer, build: BuildId) {
         })
         .unwrap();
 }
+
+#[test]
+fn one_broken_job_does_not_keep_the_others_waiting() {
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
+    let broken = server.pipeline("broken", ONE_TASK);
+    let broken_job = server.job(broken, "build");
+    server
+        .store()
+        .write_blocking(move |tx| {
+            tx.execute(&format!("UPDATE job SET spec = 'not JSON' WHERE id = {broken_job}"), &[])?;
+            Ok::<_, holdall_store::StoreError>(())
+        })
+        .unwrap();
+    let stuck = server.trigger(broken_job);
+    let mut worker = FakeWorker::new("w");
+    worker.hello(&server);
+    let pipeline = server.pipeline("p", ONE_TASK);
+    for _ in 0..2 {
+        let build = server.trigger(server.job(pipeline, "build"));
+        let task = worker.take(&server);
+        assert_eq!(task.build, build.0);
+        worker.held.remove(&task.attempt);
+        worker.report(&server, all_facts(&task));
+        assert!(has_succeeded(&server.build(build)));
+    }
+    assert_eq!(server.build(stuck).status, BuildStatus::Pending);
+}

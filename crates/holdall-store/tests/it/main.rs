@@ -4,7 +4,12 @@ use holdall_engine::time::Timestamp;
 use holdall_store::{Store, StoreError, access, locks};
 
 mod both {
-    holdall_store::on_both_databases!(a_write_is_read_back, an_error_undoes_what_was_written, a_preview_leaves_nothing);
+    holdall_store::on_both_databases!(
+        a_write_is_read_back,
+        an_error_undoes_what_was_written,
+        a_panic_costs_only_its_own_work,
+        a_preview_leaves_nothing
+    );
 }
 
 fn a_write_is_read_back(store: Store) {
@@ -21,6 +26,20 @@ fn an_error_undoes_what_was_written(store: Store) {
     assert!(result.is_err());
     let found = store.read_blocking(|tx| access::token_find(tx, "h1")).expect("a read");
     assert_eq!(found, None);
+}
+
+fn a_panic_costs_only_its_own_work(store: Store) {
+    let result: Result<(), StoreError> = store.write_blocking(|tx| {
+        access::token_create(tx, "ann", "h1", Timestamp(5))?;
+        panic!("on purpose")
+    });
+    let error = result.expect_err("it panicked");
+    assert!(!error.is_transient(), "trying again does not help: {error}");
+    store.write_blocking(|tx| access::token_create(tx, "bob", "h2", Timestamp(5))).expect("the store goes on");
+    let found = store
+        .read_blocking(|tx| Ok::<_, StoreError>((access::token_find(tx, "h1")?, access::token_find(tx, "h2")?)))
+        .expect("a read");
+    assert_eq!(found, (None, Some("bob".to_owned())));
 }
 
 fn a_preview_leaves_nothing(store: Store) {
