@@ -156,6 +156,9 @@ struct Group<'a> {
     /// Where `every` goes on, settled by the first such input that is looked at and was ever used: upstream jobs
     /// and the builds that vouched for the job's last use.
     last_used: Option<Vec<(usize, usize)>>,
+    /// The versions, by input, that led nowhere last. The reference does not try them again at once, although other
+    /// builds might vouch for them better: rarely, that misses the only way.
+    led_nowhere: Vec<String>,
 }
 
 fn grouped(world: &World, group: &[usize]) -> Result<Vec<Choice>, String> {
@@ -165,7 +168,7 @@ fn grouped(world: &World, group: &[usize]) -> Result<Vec<Choice>, String> {
         pins.push(input.pin.as_ref().map(|pin| pinned(world, input.resource, pin)).transpose()?);
     }
     let nothing = vec![Choice::default(); inputs.len()];
-    let mut group = Group { world, inputs, pins, last_used: None };
+    let mut group = Group { world, inputs, pins, last_used: None, led_nowhere: Vec::new() };
     group.complete(nothing).ok_or("no satisfiable builds from passed jobs found for set of inputs".to_owned())
 }
 
@@ -179,11 +182,15 @@ impl Group<'_> {
     fn complete(&mut self, chosen: Vec<Choice>) -> Option<Vec<Choice>> {
         let Some((input, job)) = self.next_requirement(&chosen) else { return Some(chosen) };
         for (build, is_newer) in self.preferred(input, job, &chosen) {
-            if let Some(with_it) = self.with(&chosen, input, job, build, is_newer)
-                && let Some(complete) = self.complete(with_it)
-            {
+            let Some(with_it) = self.with(&chosen, input, job, build, is_newer) else { continue };
+            let versions: Vec<String> = with_it.iter().map(|choice| choice.version.clone()).collect();
+            if versions == self.led_nowhere {
+                continue;
+            }
+            if let Some(complete) = self.complete(with_it) {
                 return Some(complete);
             }
+            self.led_nowhere = versions;
         }
         None
     }
