@@ -6,7 +6,9 @@
 
 mod agreement;
 mod explanations;
+mod fixture;
 mod oracle;
 mod random;
+mod rules;
 mod small;
 mod world;

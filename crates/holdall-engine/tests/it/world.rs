@@ -1,5 +1,7 @@
 //! A pipeline and its past, as plain data: what fixtures describe, enumerations count through and the oracle reads.
 
+use std::collections::BTreeMap;
+
 use holdall_engine::ids::BuildId;
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
@@ -158,6 +160,29 @@ impl World {
         let Ok(resolution) = resolve_inputs(&prepared.inputs, prepared.job, &mut prepared.history);
         resolution
     }
+}
+
+/// The names of builds as fixtures have them: `JOB#N`, and `JOB#N.K` for a rerun.
+pub fn build_names(world: &World) -> Vec<String> {
+    let mut originals: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut reruns: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut names: Vec<String> = Vec::new();
+    for build in &world.builds {
+        let name = match build.rerun_of {
+            Some(original) => {
+                let number = reruns.entry(original).or_default();
+                *number += 1;
+                format!("{}.{number}", names[original])
+            }
+            None => {
+                let number = originals.entry(build.job).or_default();
+                *number += 1;
+                format!("{}#{number}", world.jobs[build.job])
+            }
+        };
+        names.push(name);
+    }
+    names
 }
 
 /// A resolution as the oracle would say it.
