@@ -172,14 +172,14 @@ pub fn preview_text(preview: &Preview, style: &Style) -> String {
         out.push_str(&format!("{}\n", plain(sentence)));
     }
     if let Some(next) = &preview.next_bag {
-        let heading = format!("The next bag of {} would be {}, with:", plain(&next.environment), next.bag);
+        let heading = format!("The next bag of {} is {}, with:", plain(&next.environment), next.bag);
         out.push_str(&format!("{}\n", style.paint(Tone::Bold, &heading)));
         for (service, version) in &next.services {
             out.push_str(&format!("  {}  {}\n", plain(service), version_short(version)));
         }
     }
-    section(&mut out, style, "Would start by itself:", &preview.starts, start_line);
-    section(&mut out, style, "Would not go on:", &preview.dropped, dropped_line);
+    section(&mut out, style, "Starts by itself:", &preview.starts, start_line);
+    section(&mut out, style, "Does not go on:", &preview.dropped, dropped_line);
     for change in &preview.changes {
         out.push_str(&environment_change_text(change, style));
     }
@@ -311,7 +311,7 @@ mod tests {
                     service: "api".into(),
                     direction: ChangeDirection::Gains,
                     from: Some(version("one")),
-                    to: None,
+                    to: Some(version("two")),
                     commits: vec![Commit {
                         id: "abc".into(),
                         author: Some("ann".into()),
@@ -329,10 +329,10 @@ mod tests {
         assert_eq!(
             text,
             "Bag 42 is held in staging.\n\
-             The next bag of preview would be 43, with:\n  api  aaaaaaaaaa\n\
-             Would start by itself:\n  preview: start-deploy with bag 43\n\
-             Would not go on:\n  bag 42 in staging: superseded by bag 43\n\
-             staging: bag 41 -> the next bag\n  api  gains one -> nothing\n    abc  Fix [2J it (ann, 1m ago)\n    \
+             The next bag of preview is 43, with:\n  api  aaaaaaaaaa\n\
+             Starts by itself:\n  preview: start-deploy with bag 43\n\
+             Does not go on:\n  bag 42 in staging: superseded by bag 43\n\
+             staging: bag 41 -> the next bag\n  api  gains one -> two\n    abc  Fix [2J it (ann, 1m ago)\n    \
              (not all changes in between are known)\n\
              +added\n-removed\n"
         );

@@ -137,14 +137,23 @@ impl Style {
         span_words(self.now.0.saturating_sub(time.0))
     }
 
+    /// For how long something has been so, and since when: `for 3m (since 2026-11-24T10:15:02Z)`.
+    pub fn since(&self, time: Time) -> String {
+        format!("for {} (since {})", self.age(time), whole_seconds(time))
+    }
+
     /// How long ago, and when exactly: `3m ago (2026-11-24T10:15:02Z)`.
     pub fn ago(&self, time: Time) -> String {
-        let seconds = Time(time.0.div_euclid(1_000_000).saturating_mul(1_000_000));
+        let seconds = whole_seconds(time);
         match time.0 > self.now.0 {
             true => format!("in {} ({seconds})", span_words(time.0.saturating_sub(self.now.0))),
             false => format!("{} ago ({seconds})", self.age(time)),
         }
     }
+}
+
+fn whole_seconds(time: Time) -> Time {
+    Time(time.0.div_euclid(1_000_000).saturating_mul(1_000_000))
 }
 
 /// What this machine's clock says.
@@ -285,7 +294,7 @@ pub fn hold_lines(holds: &[Hold], style: &Style) -> String {
     for hold in holds {
         out.push_str(&format!("{}  {}\n", style.paint(Tone::Held, &plain(&hold.code)), plain(&hold.sentence)));
         let mut facts = Vec::new();
-        facts.extend(hold.since.map(|since| format!("since {}", style.ago(since))));
+        facts.extend(hold.since.map(|since| style.since(since)));
         facts.extend(hold.until.map(|until| format!("ends {}", style.ago(until))));
         facts.extend(hold.by.as_ref().map(|by| format!("lifted by {}", plain(by))));
         if !facts.is_empty() {
@@ -302,7 +311,7 @@ pub fn lock_lines(lock: &LockDetail) -> Vec<String> {
     let mut lines = Vec::new();
     for holder in &lock.holders {
         let reason = holder.reason.as_ref().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
-        let until = holder.until.map(|until| format!(", until {until}")).unwrap_or_default();
+        let until = holder.until.map(|until| format!(", until {}", whole_seconds(until))).unwrap_or_default();
         let name = plain(&holder.name);
         lines.push(format!("held by {} {name} for {}{until}{reason}", holder.kind, style.age(holder.since)));
     }
@@ -322,18 +331,19 @@ pub fn lock_lines(lock: &LockDetail) -> Vec<String> {
 pub fn change_lines(changes: &[ServiceChange], style: &Style) -> String {
     let mut out = String::new();
     for change in changes {
-        let side = |version: &Option<Version>| version.as_ref().map_or("nothing".to_owned(), version_short);
-        out.push_str(&format!(
-            "  {}  {} {} -> {}\n",
-            style.paint(Tone::Bold, &plain(&change.service)),
-            change.direction,
-            side(&change.from),
-            side(&change.to),
-        ));
+        let words = match (&change.from, &change.to) {
+            (None, None) => "unchanged".to_owned(),
+            (None, Some(to)) => format!("new: {}", version_short(to)),
+            (Some(from), None) => format!("removed: {}", version_short(from)),
+            (Some(from), Some(to)) => {
+                format!("{} {} -> {}", change.direction, version_short(from), version_short(to))
+            }
+        };
+        out.push_str(&format!("  {}  {words}\n", style.paint(Tone::Bold, &plain(&change.service))));
         for commit in &change.commits {
             out.push_str(&format!("    {}\n", commit_line(commit, style)));
         }
-        if !change.complete {
+        if !change.complete && change.from.is_some() && change.to.is_some() {
             out.push_str(&format!("    {}\n", style.paint(Tone::Dim, "(not all changes in between are known)")));
         }
     }
@@ -369,6 +379,7 @@ mod tests {
         }
         let style = Style::plain_at(Time(60_000_000));
         assert_eq!(style.ago(Time(500_000)), "59s ago (1970-01-01T00:00:00Z)");
+        assert_eq!(style.since(Time(0)), "for 1m (since 1970-01-01T00:00:00Z)");
         assert_eq!(style.ago(Time(3_660_000_000)), "in 1h (1970-01-01T01:01:00Z)");
     }
 

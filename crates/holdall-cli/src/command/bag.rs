@@ -8,7 +8,9 @@ use crate::client::escape;
 use crate::context::{Context, SystemArgs};
 use crate::error::CliError;
 use crate::names::BagName;
-use crate::output::{OutputArgs, Style, Table, Tone, cell, change_lines, hold_lines, plain, short, version_words};
+use crate::output::{
+    OutputArgs, Style, Table, Tone, cell, cell_or_dash, change_lines, hold_lines, plain, short, version_words,
+};
 
 /// Bags: list them, look into one, compare two, make one by hand
 #[derive(Debug, Args)]
@@ -129,10 +131,15 @@ fn show(ctx: &Context, args: ShowArgs) -> Result<(), CliError> {
     let system = ctx.system(&args.system)?;
     let bag = args.bag.resolve(client, &system)?;
     let detail: BagDetail = client.get(&format!("systems/{}/bags/{bag}", escape(&system)))?;
-    args.output.print(&detail, |style| detail_text(&detail, style))
+    if args.output.is_json() {
+        return args.output.print(&detail, |_| String::new());
+    }
+    let environments = ctx.environments(&system)?;
+    let chain: Vec<&str> = environments.iter().map(|summary| summary.environment.as_str()).collect();
+    args.output.print(&detail, |style| detail_text(&detail, &chain, style))
 }
 
-fn detail_text(detail: &BagDetail, style: &Style) -> String {
+fn detail_text(detail: &BagDetail, chain: &[&str], style: &Style) -> String {
     let summary = &detail.summary;
     let heading = format!("Bag {} of {}", summary.bag, plain(&summary.system));
     let mut out = format!("{}\n", style.paint(Tone::Bold, &heading));
@@ -151,12 +158,17 @@ fn detail_text(detail: &BagDetail, style: &Style) -> String {
         out.push_str(&format!("{}\n", plain(sentence)));
     }
     out.push('\n');
-    for (environment, state) in &summary.environments {
-        let tag = summary.passed.get(environment).map(|tag| format!("  {}", plain(tag))).unwrap_or_default();
-        out.push_str(&format!("{}  {}{tag}\n", plain(environment), style.state(state.as_str())));
+    let mut table = Table::new(&["ENVIRONMENT", "STATE", "PASSED"]);
+    let states = chain.iter().filter_map(|name| Some((*name, summary.environments.get(*name)?)));
+    for (environment, state) in states.clone() {
+        table.row(vec![cell(environment), cell(state), cell_or_dash(summary.passed.get(environment))]);
+    }
+    out.push_str(&table.render(style, "It can go to no environment."));
+    for (environment, _) in states {
         let holds = detail.holds.get(environment).map(Vec::as_slice).unwrap_or_default();
-        for line in hold_lines(holds, style).lines() {
-            out.push_str(&format!("    {line}\n"));
+        if !holds.is_empty() {
+            out.push_str(&format!("\n{} in {}:\n", style.paint(Tone::Bold, "Held back"), plain(environment)));
+            out.push_str(&hold_lines(holds, style));
         }
     }
     out

@@ -94,7 +94,7 @@ fn lock_words(lock: &LockSummary, style: &Style) -> String {
 fn detail_text(detail: &EnvironmentDetail, style: &Style) -> String {
     let summary = &detail.summary;
     let heading = format!("{} of {}", plain(&summary.environment), plain(&summary.system));
-    let since = summary.since.map(|since| format!(" since {}", style.ago(since))).unwrap_or_default();
+    let since = summary.since.map(|since| format!(" {}", style.since(since))).unwrap_or_default();
     let mut out = format!("{}: {}{since}\n", style.paint(Tone::Bold, &heading), style.state(summary.state.as_str()));
     let bag = |bag: Option<i64>| bag.map_or("none".to_owned(), |bag| format!("bag {bag}"));
     let mut line = |name: &str, value: String| out.push_str(&format!("{name:<11} {value}\n"));

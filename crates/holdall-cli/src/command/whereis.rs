@@ -53,7 +53,7 @@ fn match_text(found: &WhereMatch, style: &Style) -> String {
             (false, Some(bag)) => format!("not live; comes with bag {bag}"),
             (false, None) => "not live".to_owned(),
         };
-        let since = place.since.map(|since| format!(" since {}", style.ago(since))).unwrap_or_default();
+        let since = place.since.map(|since| format!(" {}", style.since(since))).unwrap_or_default();
         out.push_str(&format!("  {}: {state}{since}\n", plain(&place.environment)));
         out.push_str(&indented(&hold_lines(&place.holds, style)));
     }

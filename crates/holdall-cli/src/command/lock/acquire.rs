@@ -156,7 +156,7 @@ pub fn take(
 }
 
 fn taken_by_other(error: ClientError, environment: &str) -> CliError {
-    let is_locked = matches!(&error, ClientError::Refused { status: 423, .. });
+    let is_locked = matches!(&error, ClientError::Refused { status: 423, body } if body.details.command.is_none());
     let error = CliError::from(error);
     match is_locked {
         true => error.more_hint(&format!("queue for it: holdall lock acquire {environment} --wait")),
