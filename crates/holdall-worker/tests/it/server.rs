@@ -231,12 +231,13 @@ fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State
         }
         "poll" => {
             let poll: Poll = serde_json::from_slice(body).unwrap();
-            if state.hellos.last().is_some_and(|hello| hello.session != poll.session) {
-                return (409, r#"{"code":"session-old","message":"old"}"#.to_owned());
-            }
+            let is_old = |state: &State| state.hellos.last().is_some_and(|hello| hello.session != poll.session);
             let deadline = Instant::now() + Duration::from_secs(30);
-            while state.orders == Orders::default() && !state.down && Instant::now() < deadline {
+            while state.orders == Orders::default() && !state.down && !is_old(&state) && Instant::now() < deadline {
                 state = shared.1.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
+            }
+            if is_old(&state) {
+                return (409, r#"{"code":"session-old","message":"old"}"#.to_owned());
             }
             // Orders are not given to a worker that has been killed in the meantime.
             if state.down || is_closed(connection) {
