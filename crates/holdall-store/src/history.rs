@@ -1,5 +1,9 @@
-//! The past as input resolution asks for it, answered from the tables: one indexed query a question.
+//! The past as input resolution asks for it, answered from the tables: one indexed query a question. [`export`] writes
+//! all of it that concerns one job as a document.
 
+mod export;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
@@ -11,6 +15,8 @@ use holdall_engine::version::{Version, VersionDigest};
 use crate::value::{Row, Value};
 use crate::versions::placeholders;
 use crate::{StoreError, Tx, params};
+
+pub use export::export;
 
 /// The history of a transaction's snapshot.
 pub struct TxHistory<'t, 'c> {
@@ -24,6 +30,10 @@ impl<'t, 'c> TxHistory<'t, 'c> {
     }
 }
 
+/// How many pages one query answers at most: SQLite compounds no more than 500 selects.
+const PAGES: usize = 64;
+/// How many versions that may match a pin are looked at together; nearly always the first does.
+const MATCHES: usize = 16;
 const KNOWN: &str = "SELECT v.digest, v.version, v.check_order FROM resource r \
      JOIN version v ON v.scope_id = r.scope_id WHERE r.id = ?1";
 const ENABLED: &str =
@@ -54,7 +64,7 @@ impl History for TxHistory<'_, '_> {
     ) -> Result<Vec<KnownVersion>, StoreError> {
         self.tx
             .query(
-                &format!("{KNOWN} AND v.check_order > ?2 AND {ENABLED} ORDER BY v.check_order, v.digest LIMIT ?3"),
+                &format!("{KNOWN} AND v.check_order > ?2 AND {ENABLED} ORDER BY v.check_order, v.digest DESC LIMIT ?3"),
                 params![resource, after, limit],
             )?
             .iter()
@@ -63,26 +73,27 @@ impl History for TxHistory<'_, '_> {
     }
 
     fn newest_matching(&mut self, resource: ResourceId, pin: &Version) -> Result<Option<KnownVersion>, StoreError> {
-        // A pin names the whole version nearly always; only a subset of the keys needs a walk over the versions.
-        let exact = self.versions(resource, &[pin.digest()])?;
-        if let Some(found) = exact.into_iter().next() {
-            return Ok(Some(found));
+        let mut args: Vec<Value> = vec![resource.into(), i64::MAX.into(), "".into()];
+        let mut filter = String::new();
+        for (key, value) in &pin.0 {
+            // A version is stored as its canonical text, in which each pair stands as it does alone.
+            let pair = Version::of(key, value).canonical();
+            let pair = pair.trim_start_matches('{').trim_end_matches('}');
+            let escaped = pair.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            args.push(format!("%{escaped}%").into());
+            filter.push_str(&format!(" AND v.version LIKE ?{} ESCAPE '\\'", args.len()));
         }
-        let mut below = i64::MAX;
+        let sql = format!(
+            "{KNOWN}{filter} AND (v.check_order < ?2 OR (v.check_order = ?2 AND v.digest > ?3)) \
+             ORDER BY v.check_order DESC, v.digest LIMIT {MATCHES}"
+        );
+        // The text may hold a pair where the version does not, for example within a value.
         loop {
-            let page: Vec<KnownVersion> = self
-                .tx
-                .query(
-                    &format!("{KNOWN} AND v.check_order < ?2 ORDER BY v.check_order DESC, v.digest LIMIT 500"),
-                    params![resource, below],
-                )?
-                .iter()
-                .map(known)
-                .collect::<Result<_, _>>()?;
+            let page: Vec<KnownVersion> = self.tx.query(&sql, &args)?.iter().map(known).collect::<Result<_, _>>()?;
             let Some(last) = page.last() else { return Ok(None) };
-            below = last.order;
-            if let Some(found) = page.iter().find(|version| version.version.matches(pin)) {
-                return Ok(Some(found.clone()));
+            (args[1], args[2]) = (last.order.into(), (&last.digest).into());
+            if let Some(found) = page.into_iter().find(|known| known.version.matches(pin)) {
+                return Ok(Some(found));
             }
         }
     }
@@ -101,11 +112,16 @@ impl History for TxHistory<'_, '_> {
     }
 
     fn highest_used(&mut self, job: JobId, resource: ResourceId) -> Result<Option<Used>, StoreError> {
+        // Down the versions to the first that was used; no walk at all for a job that never used one.
         self.tx
             .query_one(
-                "SELECT i.build_id, v.check_order FROM resource r JOIN version v ON v.scope_id = r.scope_id \
-                 JOIN build_input i ON i.job_id = ?1 AND i.resource_id = r.id AND i.digest = v.digest \
-                 WHERE r.id = ?2 ORDER BY v.check_order DESC, v.digest, i.build_id DESC LIMIT 1",
+                "SELECT (SELECT MAX(i.build_id) FROM build_input i \
+                 WHERE i.job_id = ?1 AND i.resource_id = ?2 AND i.digest = v.digest) AS build, v.check_order \
+                 FROM resource r JOIN version v ON v.scope_id = r.scope_id WHERE r.id = ?2 \
+                 AND EXISTS (SELECT 1 FROM build_input i WHERE i.job_id = ?1 AND i.resource_id = ?2) \
+                 AND EXISTS (SELECT 1 FROM build_input i \
+                 WHERE i.job_id = ?1 AND i.resource_id = ?2 AND i.digest = v.digest) \
+                 ORDER BY v.check_order DESC, build DESC LIMIT 1",
                 params![job, resource],
             )?
             .map(|row| Ok(Used { build: row.get(0)?, order: row.get(1)? }))
@@ -125,8 +141,11 @@ impl History for TxHistory<'_, '_> {
     }
 
     fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, StoreError> {
-        // Each page is a walk along an index; one statement for several would save nothing here.
-        pages.iter().map(|page| self.page(page)).collect()
+        let mut all = Vec::with_capacity(pages.len());
+        for chunk in pages.chunks(PAGES) {
+            all.extend(self.pages(chunk)?);
+        }
+        Ok(all)
     }
 
     fn was_used(
@@ -144,82 +163,89 @@ impl History for TxHistory<'_, '_> {
     }
 }
 
-impl TxHistory<'_, '_> {
-    /// One page of succeeded builds.
-    fn page(&mut self, page: &BuildPage<'_>) -> Result<Vec<SucceededBuild>, StoreError> {
-        let mut args: Vec<Value> = vec![page.job.into()];
-        let mut filter = String::new();
-        for (resource, digest) in page.having {
-            let at = args.len() + 1;
-            filter.push_str(&format!(
-                " AND EXISTS (SELECT 1 FROM vouched c WHERE c.job_id = b.job_id AND c.resource_id = ?{at} \
-                 AND c.digest = ?{} AND c.ord = b.ord AND c.build_id = b.id)",
-                at + 1
-            ));
-            args.push((*resource).into());
-            args.push((&**digest).into());
-        }
-        let (bound, order) = match page.direction {
-            Direction::Descending(None) => (None, "DESC"),
-            Direction::Descending(Some(bound)) => (Some((bound, "<")), "DESC"),
-            Direction::Ascending(bound) => (Some((bound, ">")), "ASC"),
-        };
-        if let Some((bound, sign)) = bound {
-            let at = args.len() + 1;
-            filter.push_str(&format!(" AND (b.ord {sign} ?{at} OR (b.ord = ?{at} AND b.id {sign} ?{}))", at + 1));
-            args.push(bound.original.into());
-            args.push(bound.build.into());
-        }
-        let at = args.len() + 1;
-        args.push(page.limit.into());
-        let sql = format!(
-            "SELECT b.ord, b.id FROM build b WHERE b.job_id = ?1 AND b.status = 'succeeded'{filter} \
-             ORDER BY b.ord {order}, b.id {order} LIMIT ?{at}"
-        );
-        let mut builds = Vec::new();
-        for row in self.tx.query(&sql, &args)? {
-            let order = BuildOrder { original: row.get(0)?, build: row.get(1)? };
-            builds.push(SucceededBuild { order, outputs: Arc::from(Vec::new()) });
-        }
-        self.fill_outputs(&mut builds, page.resources)?;
-        Ok(builds)
-    }
+/// Builds with their outputs as they are read: by place, then by resource and place among the outputs.
+type Read = BTreeMap<BuildOrder, BTreeMap<(ResourceId, i64), Output>>;
 
-    /// Reads what the builds of a page vouch for, one query for all of them.
-    fn fill_outputs(&mut self, builds: &mut [SucceededBuild], resources: &[ResourceId]) -> Result<(), StoreError> {
-        if builds.is_empty() || resources.is_empty() {
-            return Ok(());
+impl TxHistory<'_, '_> {
+    /// Several pages with their outputs, in one query.
+    fn pages(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, StoreError> {
+        let Some(first) = pages.first() else { return Ok(Vec::new()) };
+        let mut args = Vec::new();
+        let selects: Vec<String> =
+            pages.iter().enumerate().map(|(index, page)| select(index, page, &mut args)).collect();
+        let wanted = placeholders(args.len() + 1, first.resources.len());
+        args.extend(first.resources.iter().map(|resource| Value::from(*resource)));
+        let sql = format!(
+            "SELECT p.page, p.ord, p.build, o.resource_id, o.position, o.digest, \
+             CASE WHEN d.digest IS NOT NULL THEN 1 WHEN v.id IS NULL THEN 2 ELSE 0 END \
+             FROM ({}) AS p LEFT JOIN vouched o ON o.build_id = p.build AND o.resource_id IN ({wanted}) \
+             LEFT JOIN resource r ON r.id = o.resource_id \
+             LEFT JOIN version v ON v.scope_id = r.scope_id AND v.digest = o.digest \
+             LEFT JOIN disabled_version d ON d.resource_id = o.resource_id AND d.digest = o.digest",
+            selects.join(" UNION ALL ")
+        );
+        let mut read: Vec<Read> = pages.iter().map(|_| Read::new()).collect();
+        for row in self.tx.query(&sql, &args)? {
+            let page: i64 = row.get(0)?;
+            let order = BuildOrder { original: row.get(1)?, build: row.get(2)? };
+            let page = usize::try_from(page).ok().and_then(|page| read.get_mut(page));
+            let outputs = page.map(|page| page.entry(order).or_default());
+            let (Some(outputs), Some(resource)) = (outputs, row.get::<Option<ResourceId>>(3)?) else { continue };
+            let state = match row.get::<i64>(6)? {
+                0 => VersionState::Enabled,
+                1 => VersionState::Disabled,
+                _ => VersionState::Gone,
+            };
+            let output = Output { resource, digest: Arc::new(row.get(5)?), state };
+            outputs.insert((resource, row.get(4)?), output);
         }
-        for chunk in builds.chunks_mut(200) {
-            let mut args: Vec<Value> = chunk.iter().map(|build| build.order.build.into()).collect();
-            args.extend(resources.iter().map(|resource| Value::from(*resource)));
-            let sql = format!(
-                "SELECT o.build_id, o.resource_id, o.digest, \
-                 CASE WHEN d.digest IS NOT NULL THEN 1 WHEN v.id IS NULL THEN 2 ELSE 0 END \
-                 FROM vouched o LEFT JOIN resource r ON r.id = o.resource_id \
-                 LEFT JOIN version v ON v.scope_id = r.scope_id AND v.digest = o.digest \
-                 LEFT JOIN disabled_version d ON d.resource_id = o.resource_id AND d.digest = o.digest \
-                 WHERE o.build_id IN ({}) AND o.resource_id IN ({}) ORDER BY o.build_id, o.resource_id, o.position",
-                placeholders(1, chunk.len()),
-                placeholders(chunk.len() + 1, resources.len())
-            );
-            let mut outputs: Vec<Vec<Output>> = chunk.iter().map(|_| Vec::new()).collect();
-            for row in self.tx.query(&sql, &args)? {
-                let build: BuildId = row.get(0)?;
-                let state = match row.get::<i64>(3)? {
-                    0 => VersionState::Enabled,
-                    1 => VersionState::Disabled,
-                    _ => VersionState::Gone,
-                };
-                let output = Output { resource: row.get(1)?, digest: Arc::new(row.get(2)?), state };
-                if let Some(index) = chunk.iter().position(|candidate| candidate.order.build == build) {
-                    outputs[index].push(output);
-                }
-            }
-            for (build, outputs) in chunk.iter_mut().zip(outputs) {
-                build.outputs = Arc::from(outputs);
-            }
-        }
-        Ok(())
+        let build = |(order, outputs): (BuildOrder, BTreeMap<_, Output>)| SucceededBuild {
+            order,
+            outputs: outputs.into_values().collect(),
+        };
+        let ordered = pages.iter().zip(read).map(|(page, read)| match page.direction {
+            Direction::Ascending(_) => read.into_iter().map(build).collect(),
+            Direction::Descending(_) => read.into_iter().rev().map(build).collect(),
+        });
+        Ok(ordered.collect())
     }
+}
+
+/// The builds of one page: along the index of the builds of the job, or of those that vouch for a version.
+fn select(index: usize, page: &BuildPage<'_>, args: &mut Vec<Value>) -> String {
+    let mut arg = |value: Value| {
+        args.push(value);
+        format!("?{}", args.len())
+    };
+    let job = arg(page.job.into());
+    let ord = "b.ord";
+    let (id, table, mut filter) = match page.having.first() {
+        None => ("b.id", "build b", format!("b.job_id = {job} AND b.status = 'succeeded'")),
+        Some((resource, digest)) => {
+            let (resource, digest) = (arg((*resource).into()), arg((*digest).into()));
+            let filter = format!("b.job_id = {job} AND b.resource_id = {resource} AND b.digest = {digest}");
+            ("b.build_id", "vouched b", filter)
+        }
+    };
+    for (resource, digest) in page.having.iter().skip(1) {
+        let (resource, digest) = (arg((*resource).into()), arg((*digest).into()));
+        filter.push_str(&format!(
+            " AND EXISTS (SELECT 1 FROM vouched c WHERE c.job_id = {job} AND c.resource_id = {resource} \
+             AND c.digest = {digest} AND c.ord = {ord} AND c.build_id = {id})"
+        ));
+    }
+    let (bound, order) = match page.direction {
+        Direction::Descending(None) => (None, "DESC"),
+        Direction::Descending(Some(bound)) => (Some((bound, "<")), "DESC"),
+        Direction::Ascending(bound) => (Some((bound, ">")), "ASC"),
+    };
+    if let Some((bound, sign)) = bound {
+        let (original, build) = (arg(bound.original.into()), arg(bound.build.into()));
+        filter.push_str(&format!(" AND ({ord}, {id}) {sign} ({original}, {build})"));
+    }
+    let limit = arg(page.limit.into());
+    format!(
+        "SELECT * FROM (SELECT {index} AS page, {ord} AS ord, {id} AS build FROM {table} WHERE {filter} \
+         ORDER BY {ord} {order}, {id} {order} LIMIT {limit}) AS p{index}"
+    )
 }

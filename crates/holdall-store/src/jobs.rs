@@ -1,6 +1,8 @@
 //! Jobs: what the scheduler reads of them, and the marks that say which to look at.
 
 use holdall_engine::ids::{JobId, PipelineId, ResourceId, ScopeId};
+use holdall_engine::pipeline::VersionChoice;
+use holdall_engine::resolve::{Input, Wanted};
 use holdall_engine::time::Timestamp;
 use holdall_engine::version::Version;
 
@@ -211,6 +213,24 @@ pub struct InputRow {
     pub check_error: Option<String>,
     /// Since when checks fail.
     pub failing_since: Option<Timestamp>,
+}
+
+impl InputRow {
+    /// The input as resolution wants it.
+    pub fn to_resolve(&self) -> Input {
+        let step = match self.choice.as_str() {
+            "every" => VersionChoice::Every,
+            "pinned" => VersionChoice::Pinned(self.step_pin.clone().unwrap_or_default()),
+            _ => VersionChoice::Latest,
+        };
+        Input {
+            name: self.name.clone(),
+            resource: self.resource,
+            passed: self.passed.clone(),
+            wanted: Wanted::new(&step, self.resource_pin.as_ref()),
+            trigger: self.trigger,
+        }
+    }
 }
 
 /// The inputs of a job in the order in which they are written.

@@ -126,7 +126,8 @@ pub trait History {
     /// that was never checked. Equal orders: the smallest digest.
     fn newest_enabled(&mut self, resource: ResourceId, up_to: i64) -> Result<Option<KnownVersion>, Self::Error>;
 
-    /// The enabled versions with a check order greater than `after`, oldest first, at most `limit`.
+    /// The enabled versions with a check order greater than `after`, oldest first, at most `limit`. Equal orders: the
+    /// smallest digest counts as newer.
     fn enabled_after(
         &mut self,
         resource: ResourceId,
@@ -148,9 +149,9 @@ pub trait History {
     /// The upstream builds that vouched for the inputs of `build`, by ascending build id.
     fn pipes_into(&mut self, build: BuildId) -> Result<Vec<(JobId, BuildOrder)>, Self::Error>;
 
-    /// Pages of the succeeded builds of jobs, in the order asked for; the builds of each in the page's direction.
-    /// Fewer than the limit: there are no more. Several pages are asked for at once where later ones will likely be
-    /// wanted, so that they cost one query.
+    /// Pages of the succeeded builds of jobs, in the order asked for and all for the same resources; the builds of
+    /// each in the page's direction. Fewer than the limit: there are no more. Several pages are asked for at once
+    /// where later ones will likely be wanted, so that they cost one query.
     fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, Self::Error>;
 
     /// Whether any build of `job`, whatever its status, had an input of this name with this version.

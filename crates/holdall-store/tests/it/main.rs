@@ -1,5 +1,13 @@
 //! The store on both databases.
 
+mod history;
+#[allow(dead_code, reason = "the engine's own tests need more of it")]
+#[path = "../../../holdall-engine/tests/it/random.rs"]
+mod random;
+#[allow(dead_code, reason = "the engine's own tests need more of it")]
+#[path = "../../../holdall-engine/tests/it/world.rs"]
+mod world;
+
 use holdall_engine::time::Timestamp;
 use holdall_store::{Store, StoreError, access, locks};
 

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use holdall_engine::ids::{BuildId, JobId};
-use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::plan::LockMode;
 use holdall_engine::release::Role;
 use holdall_engine::release::bags::{barred, choose, held, held_back};
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
-use holdall_engine::resolve::{Failure, Input, Unresolved, Wanted, resolve_inputs};
+use holdall_engine::resolve::{Failure, Unresolved, resolve_inputs};
 use holdall_engine::schedule::{CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView};
 use holdall_engine::version::Version;
 use holdall_store::builds::{self, BuildInput, BuildRow};
@@ -164,18 +163,7 @@ fn look_at_inputs(
         if judge.is_some() && row.resource_type == "deployment-bag" {
             continue;
         }
-        let step = match row.choice.as_str() {
-            "every" => VersionChoice::Every,
-            "pinned" => VersionChoice::Pinned(row.step_pin.clone().unwrap_or_default()),
-            _ => VersionChoice::Latest,
-        };
-        inputs.push(Input {
-            name: row.name.clone(),
-            resource: row.resource,
-            passed: row.passed.clone(),
-            wanted: Wanted::new(&step, row.resource_pin.as_ref()),
-            trigger: row.trigger,
-        });
+        inputs.push(row.to_resolve());
     }
     let resolution = resolve_inputs(&inputs, looked.job.id, &mut TxHistory::new(tx))?;
     view.triggers = resolution.triggers();
