@@ -24,7 +24,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use holdall_protocol::worker::{Assignment, Ending, StepSpec};
 use sha2::{Digest, Sha256};
@@ -139,7 +139,8 @@ impl Runtime {
         }
         let folder = self.folder(&assignment.attempt);
         fs::create_dir_all(&folder)
-            .and_then(|()| write_json(&folder.join("assignment.json"), assignment, false))
+            .and_then(|()| write_json(&folder.join("assignment.json"), assignment))
+            .map(drop)
             .map_err(|e| format!("the worker cannot write to its folder {}: {e}", folder.display()))
     }
 
@@ -165,20 +166,26 @@ impl Runtime {
         self.trim_gets()
     }
 
-    /// Brings an attempt to its end and says how it ended; blocks until then.
-    pub fn run(&self, assignment: &Assignment) -> Ending {
+    /// Brings an attempt to its end; blocks until then. `ended` is called with how it ended, as soon as that is known;
+    /// after it there is nothing to do but to wait for the shim's last strokes.
+    pub fn run(&self, assignment: &Assignment, ended: impl FnOnce(Ending)) {
         let folder = self.folder(&assignment.attempt);
         if let Ok(Some(ending)) = read_json(&folder.join("ending.json")) {
-            return ending;
+            return ended(ending);
         }
-        let ending = self.run_to_exit(assignment, &folder).unwrap_or_else(|message| Ending::CouldNotRun { message });
+        let mut shim = None;
+        let ending =
+            self.run_to_exit(assignment, &folder, &mut shim).unwrap_or_else(|message| Ending::CouldNotRun { message });
         // Without the file it is worked out again after a restart, with the same result.
-        let _ = write_json(&folder.join("ending.json"), &ending, false);
-        ending
+        let _ = write_json(&folder.join("ending.json"), &ending);
+        ended(ending);
+        if let Some(mut shim) = shim {
+            let _ = shim.wait();
+        }
     }
 
-    /// The same; the error is why it could not be run.
-    fn run_to_exit(&self, assignment: &Assignment, folder: &Path) -> Result<Ending, String> {
+    /// The same up to how it ended, which its shim may outlive for a moment; the error is why it could not be run.
+    fn run_to_exit(&self, assignment: &Assignment, folder: &Path, shim: &mut Option<Child>) -> Result<Ending, String> {
         if let StepSpec::Files { artifacts, files } = &assignment.spec {
             for artifact in artifacts {
                 self.make_files(assignment, folder, artifact, files)?;
@@ -189,11 +196,9 @@ impl Runtime {
         let lock = File::create(folder.join("lock"))
             .and_then(|lock| lock.lock().map(|()| lock))
             .map_err(|e| format!("the worker cannot use its folder {}: {e}", folder.display()))?;
-        let exit = || {
-            read_json::<ExitRecord>(&folder.join("exit.json"))
-                .map_err(|e| format!("the record of the step's end cannot be read: {e}"))
-        };
-        if let Some(exit) = exit()? {
+        // A power cut may have left a record that is none.
+        let exit = || read_json::<ExitRecord>(&folder.join("exit.json")).ok().flatten();
+        if let Some(exit) = exit() {
             return self.collect(assignment, folder, exit);
         }
         let began = folder.join("began");
@@ -207,9 +212,9 @@ impl Runtime {
                 return Ok(known);
             }
             let ran = self.prepare(assignment, folder).and_then(|()| {
-                self.run_shim(folder, lock).map_err(|e| format!("the step's shim cannot be started: {e}"))
+                self.run_shim(folder, lock, shim).map_err(|e| format!("the step's shim cannot be started: {e}"))
             });
-            if let Some(exit) = exit()? {
+            if let Some(exit) = exit() {
                 return self.collect(assignment, folder, exit);
             }
             if !began.exists() {
@@ -223,26 +228,29 @@ impl Runtime {
         Ok(Ending::Lost { message })
     }
 
-    /// Starts the shim and waits for its end. It gets the lock as its standard input: the lock is free when neither
-    /// this process nor the shim has it open any more.
-    fn run_shim(&self, folder: &Path, lock: File) -> io::Result<()> {
+    /// Starts the shim and waits until it has recorded the step's end, or is gone. It gets the lock as its standard
+    /// input: the lock is free when neither this process nor the shim has it open any more.
+    fn run_shim(&self, folder: &Path, lock: File, shim: &mut Option<Child>) -> io::Result<()> {
         let control = folder.join("control");
         match nix::unistd::mkfifo(&control, nix::sys::stat::Mode::from_bits_truncate(0o600)) {
             Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
             Err(e) => return Err(e.into()),
         }
         // The command, and the lock in it, is dropped before this process waits.
-        let mut child = Command::new(&self.executable)
+        let child = Command::new(&self.executable)
             .arg0("holdall")
             .arg("shim")
             .arg(folder)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(lock))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(File::create(folder.join("shim.log"))?)
             .spawn()?;
-        child.wait()?;
+        // Nothing comes out of it: it is closed.
+        if let Some(mut stdout) = shim.insert(child).stdout.take() {
+            io::copy(&mut stdout, &mut io::sink())?;
+        }
         Ok(())
     }
 

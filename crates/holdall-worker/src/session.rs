@@ -371,20 +371,21 @@ impl Shared {
     }
 
     fn bring_to_end(&self, assignment: &Assignment) {
-        let ending = self.runtime.run(assignment);
-        let unwanted = {
-            let mut attempts = self.attempts();
-            let held = attempts.held.get_mut(&assignment.attempt);
-            held.is_none_or(|held| {
-                held.busy = false;
-                held.unwanted
-            })
-        };
-        if unwanted {
-            self.remove(&assignment.attempt);
-        } else {
-            self.reporter.ended(&assignment.attempt, ending);
-        }
+        self.runtime.run(assignment, |ending| {
+            let unwanted = {
+                let mut attempts = self.attempts();
+                let held = attempts.held.get_mut(&assignment.attempt);
+                held.is_none_or(|held| {
+                    held.busy = false;
+                    held.unwanted
+                })
+            };
+            if unwanted {
+                self.remove(&assignment.attempt);
+            } else {
+                self.reporter.ended(&assignment.attempt, ending);
+            }
+        });
     }
 
     fn stop_attempt(&self, order: &StopOrder) {

@@ -12,8 +12,11 @@
 //! | `began` | shim | made, and never before, right before the process is started |
 //! | `child.json` | shim | a [`ChildRecord`], when the process runs |
 //! | `output` | both | see [`crate::output`]; the worker writes only before the shim starts |
-//! | `result` | shim | standard output of a resource's process, at most [`MAX_RESULT`] bytes and one more |
-//! | `exit.json` | shim | an [`ExitRecord`]; appears whole, when everything before it is on the disk |
+//! | `exit.json` | shim | an [`ExitRecord`]; appears whole and last |
+//!
+//! When `exit.json` is there, the shim closes its standard output, by which the worker that started it knows, and
+//! only then waits until everything is on the disk. A power cut in these few milliseconds may take the record: then
+//! the step counts as lost where the server had not heard of its end.
 //!
 //! # Whose processes
 //!
@@ -94,6 +97,10 @@ pub struct ExitRecord {
     pub at: i64,
     /// How.
     pub end: End,
+    /// What a resource's process printed on its standard output if it exited with 0: at most [`MAX_RESULT`] bytes,
+    /// and some more where there was more; it ends with U+FFFD in the place of the first byte that is not UTF-8.
+    #[serde(default)]
+    pub result: Option<String>,
 }
 
 /// How a step's process ended.
@@ -163,16 +170,15 @@ pub fn now_micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 
-/// Writes JSON so that the file appears whole or not at all; with `durable`, it is on the disk afterwards.
-pub fn write_json(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
+/// Writes JSON so that the file appears whole or not at all. Gives the file, for who wants to wait until it is on the
+/// disk.
+pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<File> {
     let mut temporary = OsString::from(path);
     temporary.push(".new");
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    if durable {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)
+    fs::rename(&temporary, path)?;
+    Ok(file)
 }
 
 /// Reads a file of JSON; `None` where there is none.

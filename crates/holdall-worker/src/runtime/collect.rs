@@ -80,6 +80,7 @@ impl Runtime {
                 .map_err(|e| format!("the output `{name}` cannot be kept: {e}"))?;
         }
         let made: Vec<String> = outputs.into_iter().map(|(name, _)| name).collect();
+        let printed = exit.result.unwrap_or_default();
         Ok(match exit.end {
             End::TimedOut { .. } => Ending::TimedOut,
             End::Stopped { killed } => Ending::Stopped { killed },
@@ -88,12 +89,12 @@ impl Runtime {
             End::Exited { status } if status != 0 => Ending::Exited { status, result: None, artifacts: made },
             End::Exited { status } => match &assignment.spec {
                 StepSpec::Get { resource_type, artifact, .. } => {
-                    let result = read_result(folder, resource_type, "in")?;
+                    let result = parse_result(resource_type, "in", &printed)?;
                     self.keep_get(assignment, folder, &result)?;
                     Ending::Exited { status, result: Some(result), artifacts: vec![artifact.clone()] }
                 }
                 StepSpec::Put { resource_type, .. } => {
-                    let result = read_result(folder, resource_type, "out")?;
+                    let result = parse_result(resource_type, "out", &printed)?;
                     Ending::Exited { status, result: Some(result), artifacts: made }
                 }
                 StepSpec::Task { .. } | StepSpec::Files { .. } => {
@@ -141,16 +142,8 @@ impl Runtime {
     }
 }
 
-/// What a get or a put gave. The error is a sentence.
-fn read_result(folder: &Path, resource_type: &str, operation: &str) -> Result<ResourceResult, String> {
-    match fs::read(folder.join("result")) {
-        Ok(text) => parse_result(resource_type, operation, &text),
-        Err(e) => Err(format!("what {resource_type} {operation} printed cannot be read: {e}")),
-    }
-}
-
 /// What `in` or `out` printed (reference, section 2.1). The error is a sentence.
-fn parse_result(resource_type: &str, operation: &str, text: &[u8]) -> Result<ResourceResult, String> {
+fn parse_result(resource_type: &str, operation: &str, text: &str) -> Result<ResourceResult, String> {
     #[derive(Deserialize)]
     struct Printed {
         version: Option<BTreeMap<String, String>>,
@@ -160,10 +153,10 @@ fn parse_result(resource_type: &str, operation: &str, text: &[u8]) -> Result<Res
         return Err(format!("{resource_type} {operation} printed more than {MAX_RESULT} bytes on its standard output"));
     }
     let null = format!("resource script ({resource_type} {operation}) output a null version");
-    if text.iter().all(u8::is_ascii_whitespace) {
+    if text.trim_ascii().is_empty() {
         return Err(null);
     }
-    let printed: Option<Printed> = serde_json::from_slice(text).map_err(|e| {
+    let printed: Option<Printed> = serde_json::from_str(text).map_err(|e| {
         format!(
             "{resource_type} {operation} printed something else than a version and metadata on its standard output: {e}"
         )
@@ -181,21 +174,21 @@ mod tests {
 
     #[test]
     fn results_are_what_the_resource_protocol_says() {
-        let good = parse_result("git", "in", br#" {"version":{"ref":"abc"},"metadata":[{"name":"a","value":"b"}]} "#);
+        let good = parse_result("git", "in", r#" {"version":{"ref":"abc"},"metadata":[{"name":"a","value":"b"}]} "#);
         assert_eq!(good.unwrap().version["ref"], "abc");
-        assert_eq!(parse_result("git", "in", br#"{"version":{"ref":"abc"}}"#).unwrap().metadata, []);
+        assert_eq!(parse_result("git", "in", r#"{"version":{"ref":"abc"}}"#).unwrap().metadata, []);
         for (text, message) in [
-            (&b""[..], "resource script (git in) output a null version"),
-            (b"null", "resource script (git in) output a null version"),
-            (b"{}", "resource script (git in) output a null version"),
-            (br#"{"version":null}"#, "resource script (git in) output a null version"),
-            (br#"{"version":{}}"#, "resource output version is empty"),
-            (br#"{"version":{"n":1}}"#, "git in printed something else than a version and metadata"),
-            (br#"{"version":{"ref":"a"}} trailing"#, "git in printed something else"),
-            (b"[1]", "git in printed something else"),
-            (b"\xff", "git in printed something else"),
-            (&[b'['; 100_000], "git in printed something else"),
-            (&vec![b' '; MAX_RESULT + 1], "git in printed more than"),
+            ("", "resource script (git in) output a null version"),
+            ("null", "resource script (git in) output a null version"),
+            ("{}", "resource script (git in) output a null version"),
+            (r#"{"version":null}"#, "resource script (git in) output a null version"),
+            (r#"{"version":{}}"#, "resource output version is empty"),
+            (r#"{"version":{"n":1}}"#, "git in printed something else than a version and metadata"),
+            (r#"{"version":{"ref":"a"}} trailing"#, "git in printed something else"),
+            ("[1]", "git in printed something else"),
+            ("\u{fffd}", "git in printed something else"),
+            (&"[".repeat(100_000), "git in printed something else"),
+            (&" ".repeat(MAX_RESULT + 1), "git in printed more than"),
         ] {
             let error = parse_result("git", "in", text).unwrap_err();
             assert!(error.starts_with(message), "{error}");

@@ -56,7 +56,7 @@ impl Runtime {
             if fetched.is_dir() {
                 let whole = folder.join("get");
                 fs::create_dir_all(&whole)?;
-                write_json(&whole.join("result.json"), result, false)?;
+                write_json(&whole.join("result.json"), result)?;
                 fs::rename(&fetched, whole.join("files"))?;
             }
             // It is there already where another step fetched the same at the same time.

@@ -55,7 +55,8 @@ impl Runtime {
                 .map_err(|e| disk(e.source))?;
             fs::rename(new, folder.join("output")).map_err(disk)?;
         }
-        write_json(&folder.join("spec.json"), &spec, false).map_err(disk)
+        write_json(&folder.join("spec.json"), &spec).map_err(disk)?;
+        Ok(())
     }
 
     /// A get or a put: `holdall resource TYPE in|out DIR` with its request on standard input.
@@ -83,7 +84,7 @@ impl Runtime {
             }
         }
         let stdin = folder.join("request.json");
-        write_json(&stdin, &request, false).map_err(disk)?;
+        write_json(&stdin, &request).map_err(disk)?;
         spec.argv = [&text(&self.executable)?, "resource", resource_type, operation, &text(&target)?]
             .into_iter()
             .map(str::to_owned)
@@ -133,7 +134,7 @@ impl Runtime {
         spec.env.extend(env.clone());
         let work = spec.cwd.clone();
         let collect = place(&config, &artifacts, &work, input_mapping, output_mapping, cache_key.as_deref())?;
-        write_json(&folder.join("collect.json"), &collect, false).map_err(disk)?;
+        write_json(&folder.join("collect.json"), &collect).map_err(disk)?;
         self.bring_caches(&work, &collect).map_err(disk)?;
         spec.cwd = work.join(tree::inner_path(config.run.dir.as_deref().unwrap_or_default())?);
         if config.run.path.is_empty() {

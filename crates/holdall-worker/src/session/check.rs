@@ -128,9 +128,8 @@ impl Checks {
         if let Some(version) = &order.version {
             request["version"] = serde_json::json!(version);
         }
-        let result = write_json(&folder.join("request.json"), &request, false)
-            .map_err(disk)
-            .and_then(|()| self.run(order, &folder));
+        let result =
+            write_json(&folder.join("request.json"), &request).map_err(disk).and_then(|_| self.run(order, &folder));
         if let Err(error) = tree::remove_tree(&folder) {
             tracing::warn!(%error, "the folder of a check cannot be removed");
         }

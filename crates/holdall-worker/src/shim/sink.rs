@@ -64,12 +64,16 @@ impl Sink {
         }
     }
 
-    /// Waits until everything is on the disk, and gives back the space that was set aside.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// No more comes: what waits is kept or given up, and the space that was set aside is given back.
+    pub fn finish(&mut self) {
         self.given_up = true;
         self.retry();
         let _ = fs::remove_file(&self.reserve);
         self.note_missing();
+    }
+
+    /// Waits until everything is on the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
         self.writer.sync()
     }
 

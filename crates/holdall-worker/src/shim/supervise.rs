@@ -38,50 +38,75 @@ pub fn run(dir: &Path) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let control =
         OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(dir.join("control"))?;
-    let sink = Sink::open(dir)?;
-    if dir.join("stop").exists() {
-        return record_end(dir, End::Stopped { killed: false });
-    }
-    // From here on the step may have run: a second shim, or a worker that finds no end, must know.
-    OpenOptions::new().write(true).create_new(true).open(dir.join("began"))?;
-    let end = match start(&spec) {
-        Err(message) => End::CouldNotStart { message },
-        Ok(Started { pid, pipes }) => {
-            if let Err(error) = record_child(dir, pid) {
-                let _ = writeln!(io::stderr(), "holdall shim: cannot note which process it is: {error}");
+    let mut sink = Sink::open(dir)?;
+    let mut result = None;
+    let end = if dir.join("stop").exists() {
+        End::Stopped { killed: false }
+    } else {
+        // From here on the step may have run: a second shim, or a worker that finds no end, must know.
+        OpenOptions::new().write(true).create_new(true).open(dir.join("began"))?;
+        match start(&spec) {
+            Err(message) => End::CouldNotStart { message },
+            Ok(Started { pid, pipes }) => {
+                if let Err(error) = record_child(dir, pid) {
+                    say("cannot note which process it is", &error);
+                }
+                let (stopping, ended, printed) = (None, None, Vec::new());
+                let mut supervisor =
+                    Supervisor { dir, spec: &spec, pid, pipes, sink, control, wakes, stopping, ended, printed };
+                let end = supervisor.run();
+                if spec.capture_stdout && matches!(end, End::Exited { status: 0 }) {
+                    result = Some(as_text(supervisor.printed));
+                }
+                sink = supervisor.sink;
+                end
             }
-            let (stopping, ended, result) = (None, None, Vec::new());
-            Supervisor { dir, spec: &spec, pid, pipes, sink, control, wakes, stopping, ended, result }.run()
         }
     };
-    record_end(dir, end)
+    sink.finish();
+    let record = record_end(dir, ExitRecord { at: now_micros(), end, result })?;
+    // The worker goes on; what is left to be done nobody has to wait for.
+    nix::unistd::dup2_stdout(&File::open("/dev/null")?)?;
+    if let Err(error) = sink.sync().and_then(|()| record.sync_all()) {
+        say("cannot wait for the disk", &error);
+    }
+    Ok(())
 }
 
 /// Writes down how it ended. While the disk is full, the step has not ended: only its record says that it has.
-fn record_end(dir: &Path, end: End) -> io::Result<()> {
-    let record = ExitRecord { at: now_micros(), end };
-    insist(|| write_json(&dir.join("exit.json"), &record, true))
-}
-
-/// Does it again and again as long as the disk is full.
-fn insist(mut what: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+fn record_end(dir: &Path, record: ExitRecord) -> io::Result<File> {
     loop {
-        match what() {
+        match write_json(&dir.join("exit.json"), &record) {
             Err(e) if sink::is_full(&e) => std::thread::sleep(sink::RETRY),
             result => return result,
         }
     }
 }
 
+/// What a resource printed, as [`ExitRecord::result`] has it.
+fn as_text(printed: Vec<u8>) -> String {
+    String::from_utf8(printed).unwrap_or_else(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let mut text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+        text.push(char::REPLACEMENT_CHARACTER);
+        text
+    })
+}
+
+/// Tells `shim.log`, which nobody reads but who looks for a mistake.
+fn say(what: &str, error: &io::Error) {
+    let _ = writeln!(io::stderr(), "holdall shim: {what}: {error}");
+}
+
 /// Leaves a note of which process it is, for a worker that finds the shim gone.
-fn record_child(dir: &Path, pid: Pid) -> io::Result<()> {
+fn record_child(dir: &Path, pid: Pid) -> io::Result<File> {
     let record = ChildRecord {
         pid: pid.as_raw(),
         start_ticks: Stat::of(pid).and_then(|stat| stat.start_ticks()).unwrap_or_default(),
         boot: process::boot(),
         at: now_micros(),
     };
-    write_json(&dir.join("child.json"), &record, false)
+    write_json(&dir.join("child.json"), &record)
 }
 
 /// A stop that is under way.
@@ -113,11 +138,12 @@ struct Supervisor<'a> {
     stopping: Option<Stopping>,
     ended: Option<Ended>,
     /// A resource's standard output.
-    result: Vec<u8>,
+    printed: Vec<u8>,
 }
 
 impl Supervisor<'_> {
-    fn run(mut self) -> End {
+    /// Watches the step to its end.
+    fn run(&mut self) -> End {
         let time_limit = self.spec.timeout_seconds.map(|limit| Instant::now() + seconds(limit));
         self.look_at_stop();
         while self.reap() {
@@ -139,21 +165,7 @@ impl Supervisor<'_> {
                 }
             }
         }
-        let end = self.end();
-        if self.spec.capture_stdout && matches!(end, End::Exited { status: 0 }) {
-            let written = insist(|| {
-                let mut file = File::create(self.dir.join("result"))?;
-                file.write_all(&self.result)?;
-                file.sync_data()
-            });
-            if let Err(error) = written {
-                let _ = writeln!(io::stderr(), "holdall shim: cannot write the result: {error}");
-            }
-        }
-        if let Err(error) = self.sink.finish() {
-            let _ = writeln!(io::stderr(), "holdall shim: cannot write the output: {error}");
-        }
-        end
+        self.end()
     }
 
     /// Reaps what has ended. Returns whether anything of the step is left.
@@ -282,8 +294,8 @@ impl Supervisor<'_> {
 
     fn keep(&mut self, stream: Stream, bytes: &[u8]) {
         if stream == Stream::Stdout && self.spec.capture_stdout {
-            let room = (MAX_RESULT + 1).saturating_sub(self.result.len());
-            self.result.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            let room = (MAX_RESULT + 1).saturating_sub(self.printed.len());
+            self.printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
         } else {
             self.sink.keep(stream, bytes);
         }
