@@ -1,4 +1,4 @@
-//! The past as input resolution asks for it, answered from the tables: one indexed query a question. [`export`] writes
+//! The past as input resolution asks for it, answered from the tables: one indexed query a question. [`export()`] writes
 //! all of it that concerns one job as a document.
 
 mod export;
