@@ -73,6 +73,9 @@ pub struct Pause {
 pub struct InputsView {
     /// Why they do not resolve; empty: they do.
     pub holds: Vec<Hold>,
+    /// Whether a build that waits for them waits in vain: a `start-deploy` for which no bag is left. A bag that comes
+    /// later gets a build of its own (release model, section 5, rule 2).
+    pub in_vain: bool,
     /// Whether a version that the job never had, of an input with `trigger`, is among them.
     pub triggers: bool,
     /// The deployment that they name.
@@ -231,10 +234,15 @@ fn decide(job: &JobView) -> Decision {
     decision
 }
 
-/// Why a waiting build can never start: its deployment has ended (release model, section 5, rule 5).
+/// Why a waiting build can never start: what it was to start with cannot be had any more, or its deployment has ended
+/// (release model, section 5, rules 2 and 5).
 fn ended(job: &JobView, build: &PendingView) -> Option<String> {
-    if let Some(fixed) = build.fixed.as_ref().filter(|fixed| fixed.impossible) {
-        let why: Vec<&str> = fixed.holds.iter().map(|hold| hold.sentence.as_str()).collect();
+    let lost = match &build.fixed {
+        Some(fixed) => fixed.impossible.then_some(&fixed.holds),
+        None => job.inputs.in_vain.then_some(&job.inputs.holds),
+    };
+    if let Some(holds) = lost {
+        let why: Vec<&str> = holds.iter().map(|hold| hold.sentence.as_str()).collect();
         return Some(why.join("; "));
     }
     let requires = matches!(job.lock, Some((LockMode::Require, _)));

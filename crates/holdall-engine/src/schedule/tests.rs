@@ -82,6 +82,16 @@ fn the_first_pending_build_holds_up_the_rest_but_a_rerun_without_inputs_does_not
 }
 
 #[test]
+fn a_build_that_waits_in_vain_ends_and_says_why() {
+    let inputs = InputsView { in_vain: true, ..unresolved() };
+    let decision = schedule(&JobView { inputs: inputs.clone(), pending: vec![build(1)], ..job() });
+    assert_eq!(decision.actions, [Action::Abort { build: BuildId(1), reason: "no version".into() }]);
+    let decision = schedule(&JobView { inputs, ..job() });
+    assert!(decision.actions.is_empty(), "a job without a build only says what holds it back");
+    assert_eq!(codes(&decision), ["no-version"]);
+}
+
+#[test]
 fn a_full_job_waits_and_says_for_what() {
     let limit = LimitView { max: 1, shared: false, running: vec![("ship".into(), "7".into())], before: None };
     let full = JobView { limit: Some(limit), inputs: fresh(), pending: vec![build(1)], ..job() };

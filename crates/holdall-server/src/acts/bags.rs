@@ -91,20 +91,34 @@ pub(super) fn unpin(tx: &mut Tx<'_>, target: &PinTarget) -> Result<Outcome, Erro
 }
 
 /// What a tick is on, found: resource and version.
-fn ticked(tx: &mut Tx<'_>, target: &TickTarget) -> Result<Vec<(String, ResourceRow, Version)>, Error> {
+/// A version that a person ticks or unticks.
+struct Ticked {
+    /// What the audit log calls it.
+    target: String,
+    /// What sentences call it.
+    words: String,
+    resource: ResourceRow,
+    version: Version,
+}
+
+fn ticked(tx: &mut Tx<'_>, target: &TickTarget) -> Result<Vec<Ticked>, Error> {
+    let of_resource = |target: String, resource: ResourceRow, version: Version| {
+        let words = format!("{version} of {target}");
+        Ticked { target, words, resource, version }
+    };
     match target {
         TickTarget::Service { system, service, environment, version } => {
             let mut found = Vec::new();
             for (environment, row) in names::service(tx, system, service, environment.as_deref())? {
                 let known = names::version_by_text(tx, &row, version)?;
-                found.push((format!("{system}/{}/{service}", environment.name), row, known.version));
+                found.push(of_resource(format!("{system}/{}/{service}", environment.name), row, known.version));
             }
             Ok(found)
         }
         TickTarget::Resource { team, pipeline, resource, version } => {
             let row = names::resource(tx, team, pipeline, resource)?;
             let known = names::version_by_text(tx, &row, version)?;
-            Ok(vec![(format!("{team}/{pipeline}/{resource}"), row, known.version)])
+            Ok(vec![of_resource(format!("{team}/{pipeline}/{resource}"), row, known.version)])
         }
         TickTarget::Bag { system, bag, environment } => {
             let system_row = names::system(tx, system)?;
@@ -122,7 +136,12 @@ fn ticked(tx: &mut Tx<'_>, target: &TickTarget) -> Result<Vec<(String, ResourceR
                     continue;
                 }
                 if let Some(resource) = resources::resource_of_type(tx, row.pipeline, "deployment-bag")? {
-                    found.push((format!("{system}/{}/bag {bag}", row.name), resource, bag_version(*bag)));
+                    found.push(Ticked {
+                        target: format!("{system}/{}/bag {bag}", row.name),
+                        words: format!("bag {bag} in {}", row.name),
+                        resource,
+                        version: bag_version(*bag),
+                    });
                 }
             }
             if found.is_empty() {
@@ -152,11 +171,11 @@ pub(super) fn disable(
         reason: reason.map(str::to_owned),
         withdraws: false,
     };
-    for (name, row, version) in ticked(tx, target)? {
-        versions::disable(tx, row.id, &row_of(&version))?;
-        outcome.sentences.push(format!("{name} is unticked at {version}"));
-        outcome.after = Some(format!("unticked {version}"));
-        outcome.target = name;
+    for ticked in ticked(tx, target)? {
+        versions::disable(tx, ticked.resource.id, &row_of(&ticked.version))?;
+        outcome.sentences.push(format!("{} is unticked", ticked.words));
+        outcome.after = Some(format!("unticked {}", ticked.version));
+        outcome.target = ticked.target;
     }
     if let TickTarget::Service { system, service, environment, version } = target {
         for holding in bags_under_way(tx, system, service, environment.as_deref(), version)? {
@@ -216,15 +235,14 @@ fn bags_under_way(
 
 pub(super) fn enable(tx: &mut Tx<'_>, target: &TickTarget) -> Result<Outcome, Error> {
     let mut outcome = Outcome::default();
-    for (name, row, version) in ticked(tx, target)? {
-        let was = versions::enable(tx, row.id, &version.digest())?;
-        outcome.sentences.push(if was {
-            format!("{name} is ticked again at {version}")
-        } else {
-            format!("{name} was not unticked at {version}")
+    for ticked in ticked(tx, target)? {
+        let was = versions::enable(tx, ticked.resource.id, &ticked.version.digest())?;
+        outcome.sentences.push(match was {
+            true => format!("{} is ticked again", ticked.words),
+            false => format!("{} was not unticked", ticked.words),
         });
-        outcome.before = was.then(|| format!("unticked {version}"));
-        outcome.target = name;
+        outcome.before = was.then(|| format!("unticked {}", ticked.version));
+        outcome.target = ticked.target;
     }
     Ok(outcome)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdall_engine::release::bags::barred;
+use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
 use holdall_protocol::api::Suspects;
 use holdall_store::bags::{self, BagRow, SuspectRow};
@@ -10,11 +11,13 @@ use holdall_store::builds::{self, NewBuild};
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::resources::{self, Pin};
 use holdall_store::versions::{self, DisabledRow};
-use holdall_store::{Tx, jobs};
+use holdall_store::jobs::{self, JobRow};
+use holdall_store::Tx;
 
 use super::Outcome;
 use super::bags::frozen_at;
 use super::names;
+use crate::duty::track;
 use crate::error::{Error, Refusal};
 use crate::release::bags::{Judge, bag_of, bag_version};
 use crate::release::deployments::{deployment_end, deployment_open};
@@ -107,6 +110,7 @@ fn start(
             deployment_end(tx, environment, &open, "handed-over", who, reason, now)?;
             environments::deployment_mark(tx, open.id, environments::DeploymentMark::InDoubt(false), now)?;
             first_in_line = true;
+            end_waiting(tx, who, environment, &job, bag, now, outcome)?;
             outcome.sentences.push(format!(
                 "the lock of {} goes from deployment {} of bag {} to a deployment of bag {bag}",
                 environment.name, open.number, open.bag
@@ -134,6 +138,27 @@ fn start(
     outcome.made.build = builds::build_get(tx, build)?.as_ref().map(names::build_ref);
     outcome.sentences.push(format!("bag {bag} is deployed to {}", environment.name));
     outcome.after = Some(format!("bag {bag}"));
+    Ok(())
+}
+
+/// Ends the builds of `start-deploy` that a hand-over goes before: the deployments of a job are made in the order of
+/// its builds, as `deploy` takes that of the newest build. A bag that still may start gets a new build at once.
+fn end_waiting(
+    tx: &mut Tx<'_>,
+    who: &str,
+    environment: &EnvironmentRow,
+    job: &JobRow,
+    bag: i64,
+    now: Timestamp,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    for build in builds::build_list_pending(tx, job.id)? {
+        let reason = format!("{who} handed the lock of {} over to a deployment of bag {bag}", environment.name);
+        track::end_pending(tx, build.id, BuildStatus::Aborted, &reason, now)?;
+        if let Some(waited) = build.fixed_bag {
+            outcome.sentences.push(format!("start-deploy {}, which waits with bag {waited}, is aborted", build.name));
+        }
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Builds as they are shown.
 
 use holdall_engine::ids::BuildId;
-use holdall_engine::plan::{Plan, PlanKind};
+use holdall_engine::plan::{Plan, PlanKind, ReleaseAction, ReleaseStep};
 use holdall_engine::release::Role;
 use holdall_engine::run::{Run, StepState};
 use holdall_engine::schedule::JobSpec;
@@ -142,10 +142,10 @@ pub fn steps(tx: &mut Tx<'_>, id: i64) -> Result<Vec<StepShown>, Error> {
 
 fn kind(plan: &Plan) -> &'static str {
     match &plan.kind {
-        PlanKind::Get(_) => "get",
+        PlanKind::Get(_) | PlanKind::Files(_) => "get",
+        PlanKind::Release(ReleaseStep { action: ReleaseAction::Resolve { .. }, .. }) => "get",
         PlanKind::Put(_) | PlanKind::Release(_) => "put",
         PlanKind::Task(_) => "task",
-        PlanKind::Files(_) => "get",
         PlanKind::Do(_) => "do",
         PlanKind::InParallel { .. } => "in_parallel",
         PlanKind::Try(_) => "try",

@@ -13,6 +13,8 @@ mod both {
         a_failed_test_is_retried_alone,
         a_broken_deploy_keeps_the_lock_until_a_person_decides,
         a_hand_over_fixes_forward,
+        a_hand_over_goes_before_a_bag_that_waits,
+        a_roll_back_ends_a_deployment_that_waits,
         a_roll_back_stays,
         by_hand_it_does_what_it_says_and_no_more,
         the_newest_of_many_bags_starts_when_the_lock_comes_free,
@@ -129,6 +131,41 @@ fn a_hand_over_fixes_forward(store: Store) {
     world.act(deploy("production", 3, true));
     world.run();
     assert_eq!(world.deployments("production"), ["1 passed", "2 handed-over", "3 passed"]);
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn a_hand_over_goes_before_a_bag_that_waits(store: Store) {
+    let mut world = broken(store);
+    world.push("api", "api-3");
+    world.run();
+    let waiting = world.build("production", "start-deploy");
+    assert_eq!(waiting.status.as_str(), "pending");
+    world.rule("production/deploy", Fate::Exit(0));
+    let order = deploy("production", 2, true);
+    let preview = world.preview(order.clone());
+    let done = world.act(order);
+    assert_eq!(done.preview.token, preview.token);
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 handed-over", "2 passed", "3 passed"]);
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn a_roll_back_ends_a_deployment_that_waits(store: Store) {
+    let mut world = broken(store);
+    world.act(deploy("production", 2, false));
+    world.run();
+    let waiting = world.build("production", "start-deploy");
+    assert_eq!(waiting.status.as_str(), "pending");
+    world.rule("production/deploy", Fate::Exit(0));
+    let sentences = world.act(roll_back(Suspects::All)).preview.sentences;
+    let named = format!("start-deploy {}, which waits with bag 2, is aborted", waiting.name);
+    assert!(sentences.contains(&named), "{sentences:?}");
+    world.run();
+    assert_eq!(world.deployments("production"), ["1 passed", "2 handed-over", "1 passed"]);
+    assert_eq!(world.live(), [2, 2, 1]);
+    assert_eq!(world.holds("production"), ["no-version"], "nothing waits, and nobody holds the lock");
+    world.push("api", "api-3");
+    world.run();
     assert_eq!(world.live(), [3, 3, 3]);
 }
 
@@ -317,6 +354,9 @@ fn an_unticked_bag_does_not_start(store: Store) {
         and_bags: false,
         until: None,
     });
+    let waiting = world.build("staging", "start-deploy");
+    assert_eq!(waiting.status.as_str(), "aborted", "no bag is left for it");
+    assert!(waiting.end_reason.is_some_and(|reason| reason.contains("bag 2 is unticked in staging")));
     give_back(&mut world, "staging", token);
     assert_eq!(world.live(), [2, 1, 1]);
     let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("staging".into()) };

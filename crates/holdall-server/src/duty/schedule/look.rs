@@ -285,13 +285,14 @@ fn choose_bag(
     let candidates = judge.candidates(tx)?;
     let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
     let automatic = choose(&judge.view, &views);
-    let by_person = pending.first().is_some_and(|build| build.manual && build.rerun_of.is_none());
+    let by_person = pending.iter().any(|build| build.manual && build.rerun_of.is_none() && build.fixed_bag.is_none());
     let chosen = match automatic {
         Some(number) => Some(number),
         None if by_person => newest_for_person(tx, judge)?,
         None => None,
     };
     view.triggers = automatic.is_some() && row.trigger;
+    view.in_vain = chosen.is_none();
     match chosen {
         Some(number) => looked.inputs.push(BuildInput {
             name: row.name.clone(),
@@ -372,10 +373,11 @@ fn fix(
             view.holds = barred(&judge.view, &bag);
         }
         None => {
-            view.impossible = true;
             view.holds.push(Hold::new(Code::NotPacked, format!("there is no bag {number}")));
         }
     }
+    // What would be refused if it were asked for now is not waited for either.
+    view.impossible = !view.holds.is_empty();
     let rows = jobs::job_inputs(tx, looked.job.id)?;
     let mut inputs: Vec<BuildInput> =
         looked.inputs.iter().filter(|input| input.resource != judge.resource.id).cloned().collect();
