@@ -263,14 +263,14 @@ pub struct BuildInput {
     pub first_occurrence: bool,
 }
 
-/// Starts a pending build with its inputs, the builds that vouched for them, and its plan (JSON). Gives `false`, and
-/// changes nothing, where it is not pending any more.
+/// Starts a pending build with its inputs, the builds that vouched for them, and its plan (JSON), unless none can be
+/// made. Gives `false`, and changes nothing, where it is not pending any more.
 pub fn build_start(
     tx: &mut Tx<'_>,
     id: BuildId,
     inputs: &[BuildInput],
     pipes: &[BuildId],
-    plan: &str,
+    plan: Option<&str>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let started = tx.query_one(

@@ -253,7 +253,7 @@ pub(super) fn plan_bag(
     get: &GetStep,
     bag: &Bag,
 ) -> Result<PlanKind, PlanError> {
-    let wanted = wanted_services(get, bag)?;
+    let wanted = wanted_services(builder.pipeline, get, bag)?;
     let mut artifacts = vec!["bag".to_owned()];
     if get.name != "bag" {
         artifacts.push(get.name.clone());
@@ -273,11 +273,17 @@ pub(super) fn plan_bag(
     Ok(PlanKind::Do(steps))
 }
 
-/// The services that `params.services` names; all where it is not given.
-fn wanted_services<'b>(get: &GetStep, bag: &'b Bag) -> Result<Vec<(&'b str, &'b BagService)>, PlanError> {
+/// The services that `params.services` names. Where it is not given, all that the system still has: those that were
+/// removed from it since the bag was packed are in `bag.json`, and no step asks for them.
+fn wanted_services<'b>(
+    pipeline: &Pipeline,
+    get: &GetStep,
+    bag: &'b Bag,
+) -> Result<Vec<(&'b str, &'b BagService)>, PlanError> {
     let names = match get.params.get("services") {
         None | Some(Value::Null) => {
-            return Ok(bag.services.iter().map(|(name, service)| (name.as_str(), service)).collect());
+            let all = bag.services.iter().map(|(name, service)| (name.as_str(), service));
+            return Ok(all.filter(|(name, _)| pipeline.resource(name).is_some()).collect());
         }
         Some(Value::Array(names)) => names,
         Some(_) => return Err(bad_params(&get.name, "`services` is a list of names of services")),

@@ -154,11 +154,19 @@ fn trouble_hold(lock: &str, holder: &Holder, trouble: &Trouble) -> Hold {
             format!("holdall lock force-unlock {lock} --worker-is-dead --reason \"...\""),
         ),
         Code::TestFailed => (
-            format!("{} failed: retry it alone, fix forward, or roll back", trouble.place),
+            format!(
+                "{} failed: retry it alone, fix forward (holdall deploy {lock} --bag N --take-over), or roll back \
+                 (holdall rollback {lock})",
+                trouble.place
+            ),
             format!("holdall build rerun {}", trouble.build),
         ),
         _ => (
-            format!("{} failed: retry it, fix forward with --take-over, or roll back", trouble.place),
+            format!(
+                "{} failed: retry it (holdall build rerun {}), fix forward (holdall deploy {lock} --bag N \
+                 --take-over), or roll back",
+                trouble.place, trouble.build
+            ),
             format!("holdall rollback {lock} --suspect all --reason \"...\""),
         ),
     };

@@ -6,13 +6,13 @@ use holdall_engine::release::bags::barred;
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
 use holdall_protocol::api::Suspects;
+use holdall_store::Tx;
 use holdall_store::bags::{self, BagRow, SuspectRow};
 use holdall_store::builds::{self, NewBuild};
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
+use holdall_store::jobs::{self, JobRow};
 use holdall_store::resources::{self, Pin};
 use holdall_store::versions::{self, DisabledRow};
-use holdall_store::jobs::{self, JobRow};
-use holdall_store::Tx;
 
 use super::Outcome;
 use super::bags::frozen_at;

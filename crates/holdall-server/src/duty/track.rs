@@ -28,6 +28,16 @@ pub fn begin(tx: &mut Tx<'_>, build: BuildId, now: Timestamp) -> Result<(), Stor
     feed(tx, build, RunEvent::Start, now)
 }
 
+/// Ends a build that has just started with its inputs, and whose plan cannot be made. It has had the inputs: nothing
+/// tries the same ones again by itself (reference, section 4).
+pub fn begin_without_plan(tx: &mut Tx<'_>, build: BuildId, why: &str, now: Timestamp) -> Result<(), StoreError> {
+    status_event(tx, build, BuildStatus::Started, None, now)?;
+    note(tx, build, None, why, now)?;
+    let row = builds::build_get(tx, build)?
+        .ok_or_else(|| StoreError::Inconsistent(format!("build {build} started and is not there")))?;
+    complete(tx, &row, BuildStatus::Errored, Some(why), now)
+}
+
 /// Aborts a running build: steps are stopped, and it ends when they have.
 pub fn abort(tx: &mut Tx<'_>, build: BuildId, now: Timestamp) -> Result<(), StoreError> {
     feed(tx, build, RunEvent::Abort, now)

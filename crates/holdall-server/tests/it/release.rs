@@ -11,6 +11,11 @@ mod both {
     holdall_store::on_both_databases!(
         a_push_reaches_production_by_itself,
         a_failed_test_is_retried_alone,
+        a_bag_that_passes_late_never_goes_backwards,
+        a_roll_back_upstream_withdraws_what_waits_downstream,
+        a_bag_that_is_live_is_unticked_and_stays,
+        a_service_is_added_and_removed_under_way,
+        a_bag_that_cannot_be_planned_fails_once,
         a_broken_deploy_keeps_the_lock_until_a_person_decides,
         a_hand_over_fixes_forward,
         a_hand_over_goes_before_a_bag_that_waits,
@@ -83,6 +88,119 @@ fn a_failed_test_is_retried_alone(store: Store) {
     assert_eq!(world.ran.iter().filter(|ran| *ran == "staging/deploy/apply bag 1").count(), 1);
 }
 
+fn a_bag_that_passes_late_never_goes_backwards(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("staging/test", Fate::Exit(1));
+    world.push("api", "api-2");
+    world.run();
+    world.push("api", "api-3");
+    world.run();
+    world.rule("staging/test", Fate::Exit(0));
+    world.act(deploy("staging", 3, true));
+    world.run();
+    assert_eq!(world.live(), [3, 3, 3]);
+    world.act(deploy("staging", 2, false));
+    world.run();
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 handed-over", "3 passed", "2 passed"]);
+    assert_eq!(world.live(), [3, 2, 3], "bag 2 passed staging after bag 3 had gone on");
+    assert_eq!(world.why("production", Some(2))[0].sentence, "bag 2 is superseded in production by bag 3");
+}
+
+fn a_roll_back_upstream_withdraws_what_waits_downstream(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    let token = take_lock(&mut world, "production");
+    world.push("api", "api-2");
+    world.run();
+    assert_eq!(world.live(), [2, 2, 1]);
+    world.act(Act::RollBack {
+        system: "notify".to_owned(),
+        environment: "staging".to_owned(),
+        to: None,
+        suspects: Suspects::Services(vec!["api".to_owned()]),
+        and_untick: false,
+        here_only: false,
+    });
+    world.run();
+    give_back(&mut world, "production", token);
+    assert_eq!(world.live(), [2, 1, 1], "bag 2 has passed staging and was thrown out of it");
+    let codes: Vec<_> = world.why("production", Some(2)).into_iter().map(|hold| hold.code).collect();
+    assert_eq!(codes, ["withdrawn-upstream", "rolled-back-content"]);
+    world.push("api", "api-3");
+    world.run();
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn a_bag_that_is_live_is_unticked_and_stays(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.push("api", "api-2");
+    world.run();
+    let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: None };
+    world.act(Act::Disable { target, and_bags: false, until: None });
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2], "it says what may start, not what is live");
+    assert_eq!(world.refused(deploy("staging", 2, false), Some("again")), "refused");
+    world.push("api", "api-3");
+    world.run();
+    assert_eq!(world.live(), [3, 3, 3]);
+}
+
+fn a_service_is_added_and_removed_under_way(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("staging/deploy", Fate::Runs);
+    world.push("api", "api-2");
+    world.run();
+    let web = "  web: { type: mock, source: { initial_version: web } }\nenvironments:";
+    let set = |text: String| Act::SystemSet { text, vars: BTreeMap::new(), now: false };
+    world.act(set(SYSTEM.replace("environments:", web)));
+    world.run();
+    assert_eq!(world.bags(), [1, 2], "a bag needs every service");
+    world.push("web", "web-1");
+    world.run();
+    assert_eq!(world.live(), [3, 1, 1]);
+    world.rule("staging/deploy", Fate::Exit(0));
+    world.end_running(0);
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 passed", "3 passed"]);
+    assert_eq!(world.live(), [3, 3, 3]);
+    assert_eq!(world.changes("production", 3), ["web none -> web-1"]);
+    world.rule("staging/deploy", Fate::Runs);
+    world.push("api", "api-3");
+    world.run();
+    let admin = "  admin: { type: mock, source: { initial_version: admin } }\n";
+    world.act(set(SYSTEM.replace(admin, "")));
+    world.push("api", "api-4");
+    world.run();
+    assert_eq!(world.live(), [5, 3, 3]);
+    world.rule("staging/deploy", Fate::Exit(0));
+    world.end_running(0);
+    assert_eq!(world.live(), [5, 5, 5]);
+    let gone = ["admin admin-1 -> none", "api api-3 -> api-4", "web web-1 -> none"];
+    let mut changes = world.changes("production", 5);
+    changes.sort();
+    assert_eq!(changes, gone, "against bag 4, which production had before");
+}
+
+fn a_bag_that_cannot_be_planned_fails_once(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("staging/test/smoke", Fate::Runs);
+    world.push("api", "api-2");
+    world.run();
+    let was = "admin: { type: mock, source: { initial_version: admin } }";
+    let is = "admin: { type: git, source: { uri: file:///nowhere } }";
+    world.act(Act::SystemSet { text: SYSTEM.replace(was, is), vars: BTreeMap::new(), now: false });
+    world.end_running(0);
+    let build = world.build("production", "deploy");
+    assert_eq!((build.name.as_str(), build.status.as_str()), ("2", "errored"));
+    assert_eq!(build.end_reason.as_deref(), Some("service `admin` is of type `git` now, and of type `mock` in bag 2"));
+    assert_eq!(world.deployments("production"), ["1 passed", "2 open"]);
+    let codes: Vec<_> = world.why("production", None).into_iter().map(|hold| hold.code).collect();
+    assert_eq!(codes, ["deploy-failed"]);
+}
+
 fn broken(store: Store) -> World {
     let mut world = World::new(store);
     pushed(&mut world);
@@ -106,9 +224,17 @@ fn a_broken_deploy_keeps_the_lock_until_a_person_decides(store: Store) {
         worker_is_dead: false,
         then,
     };
+    let why = format!("{:?}", world.why("production", None));
+    for way_out in ["build rerun", "deploy production --bag N --take-over", "rollback production", "lock force-unlock"]
+    {
+        assert!(why.contains(&format!("holdall {way_out}")), "{way_out}: {why}");
+    }
     assert_eq!(world.refused(unlock(Then::Hold), None), "reason_required");
     world.rule("production/deploy", Fate::Exit(0));
     world.act(unlock(Then::Hold));
+    let audit = world.audit();
+    let entry = audit.iter().find(|entry| entry.act == "force_unlock").expect("it is audited");
+    assert_eq!((entry.who.as_str(), entry.reason.as_deref()), ("ann", Some("because")));
     world.run();
     assert_eq!(world.deployments("production"), ["1 passed", "2 unlocked"]);
     assert_eq!(world.holds("production"), ["held-after-unlock"]);
@@ -268,6 +394,12 @@ fn the_newest_of_many_bags_starts_when_the_lock_comes_free(store: Store) {
     ten_bags(&mut world);
     assert_eq!(world.deployments("staging"), ["1 passed", "11 passed"]);
     assert_eq!(world.live(), [11, 11, 11]);
+    for bag in 2..=10 {
+        let said: Vec<_> = world.why("staging", Some(bag)).into_iter().map(|hold| hold.sentence).collect();
+        assert_eq!(said, [format!("bag {bag} is superseded in staging by bag 11")]);
+    }
+    let gained = world.changes("staging", 11);
+    assert_eq!(gained, ["api api-1 -> api-11"], "the changes of all that were passed over");
 }
 
 fn in_a_queue_every_bag_goes_in_order(store: Store) {

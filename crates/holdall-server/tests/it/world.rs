@@ -1,15 +1,16 @@
 //! A whole installation in one process without processes: the real store, scheduler, tracker and acts, and a worker
 //! that ends every step as the test says. Time stands still until it is moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
-use holdall_protocol::api::{Act, ActAnswer, ActRequest, Preview};
+use holdall_protocol::api::{Act, ActAnswer, ActRequest, AuditEntry, Hold, Preview};
 use holdall_protocol::worker::{Assignment, Ending, ResourceResult, StepSpec};
 use holdall_server::acts::{self, Actor};
 use holdall_server::duty::{schedule, track};
 use holdall_server::error::Error;
+use holdall_server::query;
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::versions::NewVersion;
@@ -167,9 +168,64 @@ impl World {
         self.store.write_blocking(move |tx| acts::act(tx, &actor, &request, now))
     }
 
-    /// Does something, with a reason.
+    /// Does something, with a reason, after looking at its preview: it does what that said, and nothing starts that
+    /// was not named in it.
     pub fn act(&mut self, act: Act) -> ActAnswer {
-        self.request(act, Some("because"), false).expect("the act is accepted")
+        self.write(|tx, now| schedule::schedule_all(tx, now).map(|_| ()));
+        let preview = self.preview(act.clone());
+        let before = self.started();
+        let answer = self.request(act, Some("because"), false).expect("the act is accepted");
+        assert_eq!(answer.preview.sentences, preview.sentences);
+        assert_eq!(answer.preview.token, preview.token);
+        let started: BTreeSet<String> = self.started().difference(&before).map(|(_, place)| place.clone()).collect();
+        let named = preview.starts.iter().map(|start| format!("{}/{}/{}", start.team, start.pipeline, start.job));
+        assert_eq!(started, named.collect(), "what started, and what the preview named");
+        answer
+    }
+
+    /// The builds that have started, with their jobs.
+    fn started(&self) -> BTreeSet<(i64, String)> {
+        self.write(|tx, _| {
+            let builds = builds::build_list(tx, None, 100_000)?;
+            let started = builds.into_iter().filter(|build| build.started_at.is_some());
+            Ok(started
+                .map(|build| (build.id.0, format!("{}/{}/{}", build.team, build.pipeline_name, build.job_name)))
+                .collect())
+        })
+    }
+
+    /// What holds an environment back, or a bag in it: codes and sentences.
+    pub fn why(&self, name: &str, bag: Option<i64>) -> Vec<Hold> {
+        let name = name.to_owned();
+        self.store.write_blocking(move |tx| query::why::why(tx, "notify", &name, bag)).expect("the report")
+    }
+
+    /// What the newest deployment of a bag changed in an environment: `service from -> to`.
+    pub fn changes(&self, name: &str, bag: i64) -> Vec<String> {
+        let row = {
+            let name = name.to_owned();
+            self.write(move |tx, _| {
+                let row = environment(tx, &name)?;
+                Ok(environments::deployment_list_of_bag(tx, row.id, bag)?.pop().expect("a deployment of the bag"))
+            })
+        };
+        let diff = self
+            .store
+            .write_blocking(move |tx| query::bags::diff(tx, "notify", bag, row.previous_bag))
+            .expect("the difference");
+        let version = |version: &Option<holdall_protocol::api::Version>| match version {
+            Some(version) => version["version"].clone(),
+            None => "none".to_owned(),
+        };
+        diff.services
+            .iter()
+            .map(|change| format!("{} {} -> {}", change.service, version(&change.from), version(&change.to)))
+            .collect()
+    }
+
+    /// The acts in the audit log of the system, newest first.
+    pub fn audit(&self) -> Vec<AuditEntry> {
+        self.store.write_blocking(|tx| query::audit::list(tx, Some("notify"), None, None, 1000)).expect("the audit log")
     }
 
     /// What an act would do.

@@ -99,11 +99,9 @@ fn start(tx: &mut Tx<'_>, look: &Look, build: BuildId, now: Timestamp) -> Result
         versions: inputs.iter().map(|input| (input.name.clone(), input.version.clone())).collect(),
         bags: owned.iter().map(|(name, bag)| (name.clone(), bag)).collect(),
     };
-    let plan = match build_plan(job, &config, &plan_inputs) {
-        Ok(plan) => plan,
-        Err(error) => return track::end_pending(tx, build, BuildStatus::Errored, &error.to_string(), now),
-    };
-    if !builds::build_start(tx, build, &inputs, &pipes, &json_text(&plan)?, now)? {
+    let plan = build_plan(job, &config, &plan_inputs);
+    let text = plan.as_ref().ok().map(json_text).transpose()?;
+    if !builds::build_start(tx, build, &inputs, &pipes, text.as_deref(), now)? {
         return Ok(());
     }
     if let Some(environment) = &look.environment {
@@ -128,7 +126,10 @@ fn start(tx: &mut Tx<'_>, look: &Look, build: BuildId, now: Timestamp) -> Result
         }
     }
     grant(tx, look, build, owned.values().next().map(|bag| bag.number), now)?;
-    track::begin(tx, build, now)
+    match plan {
+        Ok(_) => track::begin(tx, build, now),
+        Err(error) => track::begin_without_plan(tx, build, &error.to_string(), now),
+    }
 }
 
 /// The bags that inputs of release types stand for, by input.
