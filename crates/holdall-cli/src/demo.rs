@@ -36,6 +36,9 @@ pub use run::{DemoArgs, run};
 /// The demo's system.
 const SYSTEM: &str = "notify";
 
+/// The first environment on the way: it packs the bags.
+const FIRST: &str = "preview";
+
 /// The last environment on the way.
 const LAST: &str = "production";
 

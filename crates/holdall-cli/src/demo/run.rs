@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use holdall_protocol::api::{Act, ActAnswer, ActRequest};
+use holdall_protocol::api::{Act, ActAnswer, ActRequest, CheckAnswer, CheckRequest, ResourceSummary};
 use holdall_server::serve::{Running, ServeConfig, Server};
 use holdall_worker::WorkerConfig;
 
@@ -15,7 +15,7 @@ use super::hints::hints;
 use super::interrupt::Interrupt;
 use super::notify::Whom;
 use super::world::World;
-use super::{SYSTEM, git, system};
+use super::{FIRST, SYSTEM, git, system};
 use crate::client::Client;
 use crate::client::discover::write_client_file;
 use crate::command::serve::{InsideWorker, init_log};
@@ -106,6 +106,7 @@ fn serve(args: &DemoArgs, own: &OwnFolder, running: &Running, interrupt: &Interr
     output::print(&format!("Holdall is at {}\n", running.url()))?;
     set_system(&client, folder)?;
     tell_hooks(own, &running.url())?;
+    look_for_pushes(&client)?;
     output::print("The first bag goes to production:\n")?;
     let begun = Instant::now();
     match follow(&client, interrupt, LIMIT)? {
@@ -148,11 +149,22 @@ fn set_system(client: &Client, folder: &Folder) -> Result<(), CliError> {
 /// Leaves word for the hooks of the repositories, so that a push is known at once.
 fn tell_hooks(own: &OwnFolder, url: &str) -> Result<(), CliError> {
     let webhook = format!(
-        "/api/v1/teams/preview/pipelines/deploy-{SYSTEM}/resources/{{service}}/check/webhook?webhook_token={}",
+        "/api/v1/teams/{FIRST}/pipelines/deploy-{SYSTEM}/resources/{{service}}/check/webhook?webhook_token={}",
         own.marker.webhook_token
     );
     let whom = Whom { server: url.to_owned(), webhooks: vec![webhook] };
     let text = serde_json::to_string(&whom).map_err(failed)?;
     write_whole(&own.folder.server_address(), text.as_bytes())?;
+    Ok(())
+}
+
+/// Finds at once what was pushed before the hooks could tell anyone.
+fn look_for_pushes(client: &Client) -> Result<(), CliError> {
+    let pipeline = format!("deploy-{SYSTEM}");
+    let resources: Vec<ResourceSummary> = client.list(&format!("resources?team={FIRST}&pipeline={pipeline}"), None)?;
+    for resource in resources.iter().filter(|resource| system::SERVICES.contains(&resource.resource.as_str())) {
+        let path = format!("resources/{FIRST}/{pipeline}/{}/check", resource.resource);
+        let _: CheckAnswer = client.post(&path, &CheckRequest::default())?;
+    }
     Ok(())
 }
