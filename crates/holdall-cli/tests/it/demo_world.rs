@@ -84,15 +84,7 @@ impl World {
 
     /// Changes a file in the working copy of a service and pushes it; gives what git said.
     pub fn push(&self, service: &str, file: &str, change: impl FnOnce(String) -> String) -> String {
-        let copy = self.dir.join("services").join(service);
-        let path = copy.join(file);
-        fs::write(&path, change(fs::read_to_string(&path).unwrap_or_default())).unwrap();
-        git(&copy, &["add", "--all"]);
-        git(&copy, &["commit", "--quiet", "-m", "Change something"]);
-        let output = Command::new("git").current_dir(&copy).arg("push").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
+        push(&self.dir, service, file, change)
     }
 
     /// A folder like that of a deploy step: the bag with the newest commits, and the services' files.
@@ -207,6 +199,19 @@ pub fn request(method: &str, url: &str, body: &str) -> (u16, String) {
 pub fn answers(url: &str) -> bool {
     let host = url.trim_start_matches("http://").split('/').next().unwrap();
     std::net::TcpStream::connect(host).is_ok()
+}
+
+/// Changes a file in the working copy of a service in a demo's folder and pushes it; gives what git said.
+pub fn push(demo: &Path, service: &str, file: &str, change: impl FnOnce(String) -> String) -> String {
+    let copy = demo.join("services").join(service);
+    let path = copy.join(file);
+    fs::write(&path, change(fs::read_to_string(&path).unwrap_or_default())).unwrap();
+    git(&copy, &["add", "--all"]);
+    git(&copy, &["commit", "--quiet", "-m", "Change something"]);
+    let output = Command::new("git").current_dir(&copy).arg("push").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
 }
 
 /// Runs git and gives what it printed.

@@ -9,4 +9,6 @@ mod demo_apply;
 mod demo_services;
 mod demo_world;
 mod fake;
+mod flow;
 mod help;
+mod real;

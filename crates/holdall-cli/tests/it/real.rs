@@ -1,0 +1,198 @@
+//! What the tests of whole flows share: the real binary as demo, server, worker and client, each test in a folder and
+//! on a database of its own.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::fake::{Ran, holdall, run_in};
+
+/// How long anything may take before a test says what did not happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a process may take to end after it was asked to, before it is killed.
+const END: Duration = Duration::from_secs(20);
+
+/// How much of a log is shown when a test fails.
+const SHOWN: u64 = 8 * 1024;
+
+/// A folder and a database of one test.
+pub struct Place {
+    dir: tempfile::TempDir,
+    /// `None`: SQLite in the data folder.
+    pub database: Option<String>,
+    /// Where its server listens, over all restarts.
+    pub port: u16,
+}
+
+impl Place {
+    /// On SQLite.
+    pub fn sqlite() -> Place {
+        Place { dir: tempfile::tempdir().unwrap(), database: None, port: free_port() }
+    }
+
+    /// On PostgreSQL; `None`, loudly, where there is none.
+    pub fn postgres() -> Option<Place> {
+        let Some(made) = holdall_store::testing::postgres() else {
+            assert!(
+                std::env::var_os("HOLDALL_REQUIRE_TOOLS").is_none(),
+                "no PostgreSQL server: HOLDALL_TEST_POSTGRES is not set"
+            );
+            eprintln!("NOT RUN on PostgreSQL: HOLDALL_TEST_POSTGRES is not set; use cargo xtask test");
+            return None;
+        };
+        let (_, url) = made.unwrap();
+        Some(Place { database: Some(url), ..Place::sqlite() })
+    }
+
+    /// Its folder, by the path that programs see.
+    pub fn path(&self, inner: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join(inner)
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the binary; its output goes to `NAME.log` in the folder.
+    pub fn start(&self, name: &str, args: &[&str]) -> Process {
+        Process::start(holdall(args).current_dir(self.path("")), &self.path(&format!("{name}.log")))
+    }
+
+    /// The options of a server on the database of this place.
+    pub fn database_args(&self) -> Vec<String> {
+        self.database.iter().flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
+    }
+
+    /// Runs a client command below a folder of this place that knows its server.
+    pub fn run(&self, inner: &str, args: &[&str]) -> Ran {
+        run_in(&self.path(inner), args)
+    }
+}
+
+/// A port that nobody has: below those that the system gives to clients, of which one could have it when a server that
+/// is killed comes back.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests that run side by side in several processes begin at different places.
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A process that ends with the test. Only it is ended, by its id.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it; all that it says is appended to the file.
+    pub fn start(command: &mut Command, log: &Path) -> Process {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+        Process { child, log: log.to_owned() }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// Fails the test when it has ended by itself.
+    pub fn assert_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("it ended by itself: {status}\n{}", self.said());
+        }
+    }
+
+    /// Asks it to end and waits for that.
+    pub fn stop(mut self) -> ExitStatus {
+        kill(self.pid(), Signal::SIGTERM).unwrap();
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end:\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The end of what it said.
+    pub fn said(&self) -> String {
+        end_of(&self.log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.said());
+        }
+        let _ = kill(self.pid(), Signal::SIGTERM);
+        let begun = Instant::now();
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if begun.elapsed() > END {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn end_of(log: &Path) -> String {
+    let Ok(mut file) = File::open(log) else { return String::new() };
+    let length = file.metadata().map_or(0, |meta| meta.len());
+    let _ = file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)));
+    let mut bytes = Vec::new();
+    let _ = file.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits until `look` finds something; its last error is what the test fails with.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(begun.elapsed() < PATIENCE, "it did not happen: {what}; last seen: {seen}"),
+        }
+        // Looking starts a process, most of the time, which takes its share of the machine.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Asserts that an object has these keys.
+pub fn assert_keys(value: &Value, keys: &[&str]) {
+    let object = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+    for key in keys {
+        assert!(object.contains_key(*key), "{value} has no {key}");
+    }
+}
+
+/// Asserts that a text is a moment like `2026-11-24T10:15:02Z`.
+pub fn assert_time(value: &Value) {
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no time"));
+    assert!(text.parse::<jiff::Timestamp>().is_ok() && text.ends_with('Z'), "{text} is no time");
+}
