@@ -124,3 +124,6 @@ pub fn print_parse_error(message: &clap::Error) -> ExitCode {
     let _ = message.print();
     ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2))
 }
+
+#[cfg(test)]
+mod tests;

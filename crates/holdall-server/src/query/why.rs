@@ -167,7 +167,9 @@ fn worker_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Erro
                     holds.push(
                         Hold::new(Code::WorkerLost, format!("worker {worker}, which has {place}, does not answer"))
                             .by(worker.clone())
-                            .command(format!("holdall worker --name {worker} ...")),
+                            .command(format!(
+                                "holdall worker --server ADDRESS --token-file FILE --work-dir DIR --name {worker}"
+                            )),
                     );
                 }
             }
@@ -189,7 +191,7 @@ fn worker_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Erro
                     holds.push(
                         Hold::new(Code::NoWorker, format!("no worker of team {}{wanted} can take {place}", open.team))
                             .since(open.attempt.created_at)
-                            .command("holdall worker --server ADDRESS ..."),
+                            .command("holdall worker --server ADDRESS --token-file FILE --work-dir DIR"),
                     );
                 }
             }
