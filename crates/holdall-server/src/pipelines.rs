@@ -9,7 +9,7 @@ use holdall_config::vars::{self, Mode, Vars};
 use holdall_config::yaml;
 use holdall_engine::ids::PipelineId;
 use holdall_engine::pipeline::Pipeline;
-use holdall_engine::plan::{job_inputs, lock_demand};
+use holdall_engine::plan::{ReleaseType, job_inputs, job_outputs, lock_demand};
 use holdall_engine::release::Role;
 use holdall_engine::schedule::JobSpec;
 use holdall_engine::time::Timestamp;
@@ -19,6 +19,7 @@ use holdall_store::{Tx, access, checks};
 use serde_json::Value;
 
 use crate::error::{Error, json_text};
+use crate::release::locks;
 use crate::systems::wrong_file;
 
 /// Reads a pipeline with values for its vars; gives it with the warnings about it. What a later release brings is
@@ -44,6 +45,62 @@ pub fn parse(text: &str, values: &BTreeMap<String, Value>) -> Result<(Pipeline, 
         }
         _ => Err(wrong_file("the pipeline", &found)),
     }
+}
+
+/// Checks what a pipeline of one's own does with the release types: it may hold an environment's lock while a job runs,
+/// where the environment allows it, and nothing else (release model, sections 4 and 5).
+pub fn check_release_types(tx: &mut Tx<'_>, team: &str, name: &str, config: &Pipeline) -> Result<(), Error> {
+    let own = format!("{team}/{name}");
+    for resource in &config.resources {
+        match ReleaseType::of(config, resource) {
+            None => {}
+            Some(ReleaseType::Lock) => {
+                let environment = resource.source.get("environment").and_then(Value::as_str).unwrap_or_default();
+                match locks::allows(tx, environment, &own)? {
+                    Some(true) => {}
+                    Some(false) => {
+                        return Err(Error::refused(
+                            format!(
+                                "resource {}: {environment} does not let {own} hold its lock; `lock: {{allow: [{own}]}}` \
+                                 in its system file does",
+                                resource.name
+                            ),
+                            "holdall system set FILE",
+                        ));
+                    }
+                    None => {
+                        return Err(Error::not_found(format!(
+                            "environment {environment:?}, whose lock resource {} is",
+                            resource.name
+                        )));
+                    }
+                }
+            }
+            Some(kind) => {
+                return Err(Error::invalid(format!(
+                    "resource {}: the type {} is for the pipelines that a system file compiles to",
+                    resource.name,
+                    kind.as_str()
+                )));
+            }
+        }
+    }
+    let is_lock = |name: &str| config.resource(name).and_then(|found| ReleaseType::of(config, found)).is_some();
+    for job in &config.jobs {
+        if let Some(get) = job_inputs(job).into_iter().find(|get| is_lock(get.resource_name())) {
+            return Err(Error::invalid(format!("job {}: step {}: a lock is put, never got", job.name, get.name)));
+        }
+        for put in job_outputs(job).into_iter().filter(|put| is_lock(put.resource_name())) {
+            if put.params.get("during") != Some(&Value::Bool(true)) {
+                return Err(Error::invalid(format!(
+                    "job {}: step {}: a pipeline of your own holds a lock while a job runs, with `during: true`; \
+                     taking and releasing it is for deployments",
+                    job.name, put.name
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Saves a pipeline that was validated. `roles`: what its jobs are for, in an environment's pipeline; empty for a

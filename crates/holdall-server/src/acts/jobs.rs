@@ -197,6 +197,7 @@ pub(super) fn set_pipeline(
 ) -> Result<Outcome, Error> {
     must_be_own(tx, team, name)?;
     let (config, warnings) = pipelines::parse(text, vars)?;
+    pipelines::check_release_types(tx, team, name, &config)?;
     let mut outcome = Outcome { target: format!("{team}/{name}"), ..Outcome::default() };
     let after = holdall_config::pipeline::to_json(&config);
     let old = rows::pipeline_find(tx, team, name)?;

@@ -10,6 +10,8 @@ use holdall_store::environments::{self, DeploymentRow};
 use holdall_store::locks::{self, HoldingRow};
 use holdall_store::{StoreError, Tx, builds, jobs};
 
+use super::EnvironmentSpec;
+
 /// Reads how a lock stands.
 pub fn lock_view(tx: &mut Tx<'_>, lock: LockId, name: &str) -> Result<LockView, StoreError> {
     let mut holders = Vec::new();
@@ -45,6 +47,19 @@ pub fn lock_view(tx: &mut Tx<'_>, lock: LockId, name: &str) -> Result<LockView, 
         })
         .collect();
     Ok(LockView { name: name.to_owned(), holders, queue })
+}
+
+/// Whether an environment of that name lets the jobs of a pipeline (`team/pipeline`) hold its lock while they run:
+/// `lock.allow` in a system file. `None`: there is no such environment.
+pub fn allows(tx: &mut Tx<'_>, environment: &str, pipeline: &str) -> Result<Option<bool>, StoreError> {
+    let Some(lock) = locks::lock_find(tx, environment)? else { return Ok(None) };
+    let rows = environments::environment_list_of_lock(tx, lock)?;
+    let mut known = None;
+    for row in rows {
+        let is_named = EnvironmentSpec::of(&row)?.allow.iter().any(|name| name == pipeline);
+        known = Some(known.unwrap_or(false) || is_named);
+    }
+    Ok(known)
 }
 
 /// How the jobs of a deployment stand.

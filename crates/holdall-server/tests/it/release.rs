@@ -34,6 +34,7 @@ mod both {
         a_system_changes_under_way,
         force_unlock_stops_what_runs_first,
         setting_the_same_file_twice_changes_nothing,
+        a_pipeline_holds_a_lock_while_its_job_runs_where_that_is_allowed,
     );
 }
 
@@ -608,4 +609,58 @@ fn setting_the_same_file_twice_changes_nothing(store: Store) {
     let mut world = World::new(store);
     let set = Act::SystemSet { text: SYSTEM.to_owned(), vars: BTreeMap::new(), now: false };
     assert_eq!(world.act(set).preview.sentences, ["nothing changes"]);
+}
+
+/// A pipeline of one's own that holds staging's lock with others while it runs.
+const LOAD_TEST: &str = "\
+resources:
+- { name: staging-lock, type: lock, source: { environment: staging } }
+jobs:
+- name: load
+  plan:
+  - { put: staging-lock, params: { during: true, mode: shared } }
+  - task: load
+    config: { platform: linux, run: { path: sh, args: [-c, load] } }
+";
+
+fn a_pipeline_holds_a_lock_while_its_job_runs_where_that_is_allowed(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    let set = |text: &str| Act::PipelineSet {
+        team: "main".to_owned(),
+        pipeline: "tests".to_owned(),
+        text: text.to_owned(),
+        vars: BTreeMap::new(),
+    };
+    assert_eq!(world.refused(set(LOAD_TEST), None), "refused", "staging does not name it");
+    let system = |text: String| Act::SystemSet { text, vars: BTreeMap::new(), now: false };
+    let allow = "    after: preview\n    lock: { allow: [main/tests] }\n";
+    world.act(system(SYSTEM.replace("    after: preview\n", allow)));
+    for theft in ["acquire", "release", "force_release"] {
+        assert_eq!(world.refused(set(&LOAD_TEST.replace("during", theft)), None), "invalid", "{theft}");
+    }
+    let put = "- { put: staging-lock, params: { during: true, mode: shared } }";
+    assert_eq!(world.refused(set(&LOAD_TEST.replace(put, "- { get: staging-lock }")), None), "invalid");
+    let other = LOAD_TEST.replace("type: lock", "type: current-bag");
+    assert_eq!(world.refused(set(&other), None), "invalid", "the other release types are not for it");
+
+    world.act(set(LOAD_TEST));
+    world.act(Act::PipelineUnpause { team: "main".to_owned(), pipeline: "tests".to_owned() });
+    world.rule("main/load", Fate::Runs);
+    let trigger = Act::JobTrigger { team: "main".to_owned(), pipeline: "tests".to_owned(), job: "load".to_owned() };
+    world.act(trigger.clone());
+    world.run();
+    world.push("api", "api-2");
+    world.run();
+    assert_eq!(world.live(), [2, 1, 1], "the deployment waits for the load test");
+    let holds = world.why("staging", None);
+    assert_eq!((holds[0].code.as_str(), holds.len()), ("lock-held", 1), "{holds:?}");
+    assert!(holds[0].sentence.contains("main/tests/load 1"), "{holds:?}");
+    world.end_running(0);
+    assert_eq!(world.live(), [2, 2, 2]);
+
+    world.act(system(SYSTEM.to_owned()));
+    world.act(trigger);
+    world.run();
+    assert_eq!(world.ran.iter().filter(|ran| ran.starts_with("main/load")).count(), 1, "not allowed any more");
 }

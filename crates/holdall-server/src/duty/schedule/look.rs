@@ -20,7 +20,7 @@ use holdall_store::{StoreError, Tx, bags, checks, locks, versions};
 use crate::error::from_json;
 use crate::release::bags::{Judge, bag_number, bag_version};
 use crate::release::deployments::{deployment_of_version, deployment_view};
-use crate::release::locks::lock_view;
+use crate::release::locks::{allows, lock_view};
 
 /// A job as it was looked at: what the engine decides on, and what its actions need.
 pub struct Look {
@@ -71,6 +71,9 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
     };
     look_at_inputs(tx, &mut looked, &rows, judge.as_ref(), &pending)?;
     if let Some(demand) = &looked.spec.demand {
+        if looked.spec.role.is_none() && allows(tx, &demand.environment, &looked.view.pipeline)? != Some(true) {
+            looked.view.inputs.holds.push(not_allowed(&demand.environment, &looked.view.pipeline));
+        }
         // A lock that nobody has asked for yet has no row.
         let view = match locks::lock_find(tx, &demand.environment)? {
             Some(lock) => lock_view(tx, lock, &demand.environment)?,
@@ -139,6 +142,18 @@ fn abort_sentence(build: &BuildRow) -> String {
         Some(reason) => format!("{by} aborted it: {reason}"),
         None => format!("{by} aborted it"),
     }
+}
+
+/// The system file that let a pipeline hold the lock does not do so any more.
+fn not_allowed(environment: &str, pipeline: &str) -> Hold {
+    Hold::new(
+        Code::SystemChanged,
+        format!(
+            "{environment} does not let {pipeline} hold its lock any more: `lock: {{allow: [{pipeline}]}}` in its \
+             system file does"
+        ),
+    )
+    .command("holdall system set FILE")
 }
 
 /// Whether versions of an input are found by checks, rather than by other jobs or by the server itself.
