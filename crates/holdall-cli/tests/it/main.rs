@@ -11,4 +11,5 @@ mod demo_world;
 mod fake;
 mod flow;
 mod help;
+mod kills;
 mod real;

@@ -1,15 +1,20 @@
 //! What the tests of whole flows share: the real binary as demo, server, worker and client, each test in a folder and
-//! on a database of its own.
+//! on a database of its own. What they promise is looked up outside the programs under test: in files, in the demo's
+//! state server, and in the database when no server has it open.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use holdall_store::builds::{self, BuildRow};
+use holdall_store::events::{self, EventRow};
+use holdall_store::{Store, StoreError};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -77,6 +82,21 @@ impl Place {
     pub fn run(&self, inner: &str, args: &[&str]) -> Ran {
         run_in(&self.path(inner), args)
     }
+
+    /// All builds, oldest first, with their journals, straight from the database: no server may have it open.
+    pub fn journals(&self, data: &str) -> Vec<(BuildRow, Vec<EventRow>)> {
+        let store = match &self.database {
+            Some(url) => Store::open_postgres(url),
+            None => Store::open_sqlite(&self.path(data).join("holdall.sqlite")),
+        };
+        let read = store.unwrap().read_blocking(|tx| {
+            let mut all = builds::build_list(tx, None, i64::MAX)?;
+            all.reverse();
+            let journal = |build: BuildRow| Ok((build.clone(), events::event_list(tx, build.id, 0, i64::MAX)?));
+            all.into_iter().map(journal).collect::<Result<Vec<_>, StoreError>>()
+        });
+        read.unwrap()
+    }
 }
 
 /// A port that nobody has: below those that the system gives to clients, of which one could have it when a server that
@@ -116,6 +136,13 @@ impl Process {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("it ended by itself: {status}\n{}", self.said());
         }
+    }
+
+    /// Kills it, as a power cut would; fails the test when it had ended by itself.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "it ended by itself: {status}\n{}", self.said());
     }
 
     /// Asks it to end and waits for that.
@@ -168,6 +195,30 @@ fn end_of(log: &Path) -> String {
     let mut bytes = Vec::new();
     let _ = file.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The steps that run under a worker's folder; they are ended with the test, since they outlive their worker.
+pub struct Steps(pub PathBuf);
+
+impl Steps {
+    /// The process groups of the attempts that have not ended.
+    pub fn groups(&self) -> Vec<Pid> {
+        let attempts = fs::read_dir(self.0.join("attempts")).into_iter().flatten().flatten();
+        let folders = attempts.map(|entry| entry.path()).filter(|folder| !folder.join("exit.json").exists());
+        let child = |folder: PathBuf| {
+            let record: Value = serde_json::from_slice(&fs::read(folder.join("child.json")).ok()?).ok()?;
+            Some(Pid::from_raw(i32::try_from(record["pid"].as_i64()?).ok()?))
+        };
+        folders.filter_map(child).collect()
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        for group in self.groups() {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
 }
 
 /// Waits until `look` finds something; its last error is what the test fails with.
