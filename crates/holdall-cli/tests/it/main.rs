@@ -13,3 +13,4 @@ mod flow;
 mod help;
 mod kills;
 mod real;
+mod terraform_abort;
