@@ -268,8 +268,12 @@ impl Watcher {
                     self.say(&self.style.state(status.as_str()))?;
                 }
             }
-            BuildEventKind::Waiting => {
-                self.say(&self.style.paint(Tone::Dim, &format!("{name}: waits for a worker")))?
+            BuildEventKind::Waiting { holds } => {
+                for hold in holds {
+                    let way_out = hold.command.as_ref().map(|command| format!(" ({})", plain(command)));
+                    let line = format!("waits: {}{}", plain(&hold.sentence), way_out.unwrap_or_default());
+                    self.say(&self.style.paint(Tone::Dim, &line))?;
+                }
             }
             BuildEventKind::Started { .. } => self.say(&self.style.paint(Tone::Bold, &name))?,
             BuildEventKind::Output { text, .. } => {

@@ -140,44 +140,19 @@ pub struct Token {
     pub used_at: Option<Time>,
 }
 
-/// That something changed, so that a page that shows it should look again. As a server-sent event its `data` is this, JSON. A client that
-/// was away looks at everything again: changes are not kept.
+/// That something changed that pages show: they look again. As a server-sent event its `data` is this, JSON. A client
+/// that was away looks at everything again: changes are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What kind of thing.
+    /// What kind of thing changed.
     pub kind: ChangeKind,
-    /// Its system.
-    pub system: Option<String>,
-    /// Its environment.
-    pub environment: Option<String>,
-    /// The bag.
-    pub bag: Option<i64>,
-    /// The build.
-    pub build: Option<i64>,
 }
 
 /// What kind of thing a [`Change`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
-    /// A system was set or destroyed.
-    System,
-    /// An environment's state, lock, freeze, or report.
-    Environment,
-    /// A bag was packed, tagged, or ticked.
-    Bag,
-    /// A build's status.
-    Build,
-    /// A pipeline of one's own.
-    Pipeline,
-    /// Anything: the client missed some changes.
+    /// It is not said.
     Everything,
 }
 
-super::wire_names!(ChangeKind {
-    System = "system",
-    Environment = "environment",
-    Bag = "bag",
-    Build = "build",
-    Pipeline = "pipeline",
-    Everything = "everything",
-});
+super::wire_names!(ChangeKind { Everything = "everything" });

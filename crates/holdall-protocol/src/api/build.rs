@@ -180,8 +180,12 @@ pub enum BuildEventKind {
         /// To this.
         status: BuildStatus,
     },
-    /// The step waits for a worker.
-    Waiting,
+    /// What holds the build back, whenever that changes; empty: nothing does any more. It is no part of the journal: it
+    /// has no id of its own, and a reader that comes later is told what holds then.
+    Waiting {
+        /// All of it.
+        holds: Vec<Hold>,
+    },
     /// The step's process runs.
     Started {
         /// The worker that runs it; `None`: the server itself.

@@ -15,9 +15,9 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive, KeepAliveStream};
 use axum::routing::get;
 use holdall_engine::ids::BuildId;
-use holdall_protocol::api::{Change, ChangeKind};
+use holdall_protocol::api::{BuildEvent, BuildEventKind, Change, ChangeKind, Time};
 use holdall_store::events::event_list;
-use holdall_store::{Signal, StoreError, Tx, builds};
+use holdall_store::{Signal, Tx, builds};
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -27,6 +27,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::App;
 use super::error::{ApiError, ApiResult};
 use super::request::Path;
+use crate::error::Error;
+use crate::lifecycle::now;
+use crate::query::why;
 use journal::{Journal, Lines};
 
 /// How many rows of a journal are read at once. One row has at most about a megabyte of output.
@@ -103,6 +106,7 @@ async fn follow_build(app: &App, build: BuildId, from: i64, mut wake: Receiver<S
     // What comes directly before tells how a step's process ended; it was sent already.
     let mut skip_below = from;
     let mut look_from = (from - 1).max(0);
+    let mut held = Vec::new();
     loop {
         let at = look_from;
         let read = app.store.read(move |tx| read_journal(tx, build, at)).await;
@@ -132,16 +136,31 @@ async fn follow_build(app: &App, build: BuildId, from: i64, mut wake: Receiver<S
             send(sender, Some(next), &journal::end(next, ended_at)).await;
             return;
         }
-        wait_for(&mut wake, |signal| signal == Signal::Build(build)).await;
+        if journal.holds != held {
+            held = journal.holds;
+            let kind = BuildEventKind::Waiting { holds: held.clone() };
+            let waiting = BuildEvent { seq: next, at: Time(now().0), step: None, kind };
+            if !send(sender, None, &waiting).await {
+                return;
+            }
+        }
+        // What holds it back may change with anything.
+        let waits = !held.is_empty() || !journal.started;
+        wait_for(&mut wake, |signal| signal == Signal::Build(build) || (waits && signal == Signal::Board)).await;
     }
 }
 
-fn read_journal(tx: &mut Tx<'_>, build: BuildId, from: i64) -> Result<Journal, StoreError> {
+fn read_journal(tx: &mut Tx<'_>, build: BuildId, from: i64) -> Result<Journal, Error> {
     // The build first: when it has ended, nothing is added to its journal any more.
     let row = builds::build_get(tx, build)?;
     let rows = event_list(tx, build, from, ROWS)?;
     let workers = journal::workers(tx, build, &rows)?;
-    Ok(Journal { rows, workers, ended_at: row.and_then(|row| row.ended_at) })
+    let holds = match &row {
+        Some(row) if row.ended_at.is_none() && (rows.len() as i64) < ROWS => why::build(tx, row)?,
+        _ => Vec::new(),
+    };
+    let started = row.as_ref().is_some_and(|row| row.started_at.is_some());
+    Ok(Journal { rows, workers, holds, started, ended_at: row.and_then(|row| row.ended_at) })
 }
 
 /// Waits for a signal that concerns somebody, or for as long as nothing is heard at all.
@@ -166,8 +185,7 @@ async fn changes(State(app): State<App>) -> Stream {
     let (sender, stream) = stream();
     app.lifecycle.clone().spawn("changes", async move {
         let stopping = app.lifecycle.stopping().clone();
-        let everything =
-            Change { kind: ChangeKind::Everything, system: None, environment: None, bag: None, build: None };
+        let everything = Change { kind: ChangeKind::Everything };
         let tell = async {
             while next_change(&mut wake).await && send(&sender, None, &everything).await {
                 tokio::time::sleep(GATHER).await;

@@ -1,6 +1,6 @@
 //! The report: everything that holds an environment, a bag in it, or a job back (release model, section 8).
 
-use holdall_engine::ids::JobId;
+use holdall_engine::ids::{BuildId, JobId, PipelineId};
 use holdall_engine::release::Role;
 use holdall_engine::release::bags::{choose, frozen, held, held_back};
 use holdall_engine::release::lock::{Asker, obstacles};
@@ -8,6 +8,7 @@ use holdall_engine::report::{Code, Hold};
 use holdall_engine::schedule::{JobSpec, schedule};
 use holdall_engine::status::BuildStatus;
 use holdall_protocol::api::Hold as WireHold;
+use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::{Tx, attempts, bags, builds, jobs, workers};
 
@@ -40,6 +41,15 @@ fn wire(holds: Vec<Hold>) -> Vec<WireHold> {
 /// What holds a job back: the scheduler's own report.
 pub fn job(tx: &mut Tx<'_>, id: JobId) -> Result<Vec<WireHold>, Error> {
     Ok(wire(job_holds(tx, id)?))
+}
+
+/// What holds a build back that has not ended: while it waits, the scheduler's report on its job; while it runs, steps
+/// that no worker can take, and steps on workers that are lost.
+pub fn build(tx: &mut Tx<'_>, row: &BuildRow) -> Result<Vec<WireHold>, Error> {
+    if row.status == BuildStatus::Pending {
+        return job(tx, row.job);
+    }
+    Ok(wire(worker_holds(tx, row.pipeline, Some(row.id))?))
 }
 
 fn job_holds(tx: &mut Tx<'_>, id: JobId) -> Result<Vec<Hold>, Error> {
@@ -151,15 +161,19 @@ fn deployment_holds(tx: &mut Tx<'_>, row: &EnvironmentRow, open: &DeploymentRow)
             holds.extend(job_holds(tx, job.id)?);
         }
     }
-    holds.extend(worker_holds(tx, row)?);
+    holds.extend(worker_holds(tx, row.pipeline, None)?);
     Ok(holds)
 }
 
-/// Steps that no worker can take, and steps on workers that are lost.
-fn worker_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Error> {
+/// Steps that no worker can take, and steps on workers that are lost, in the builds of a pipeline or in one of them.
+fn worker_holds(tx: &mut Tx<'_>, pipeline: PipelineId, build: Option<BuildId>) -> Result<Vec<Hold>, Error> {
     let mut holds = Vec::new();
+    let open = attempts::attempt_list_open_of_pipeline(tx, pipeline)?;
+    if open.is_empty() {
+        return Ok(holds);
+    }
     let known = workers::worker_list(tx)?;
-    for open in attempts::attempt_list_open_of_pipeline(tx, row.pipeline)? {
+    for open in open.into_iter().filter(|open| build.is_none_or(|build| open.attempt.build == build)) {
         let place = format!("{} {}", open.job_name, open.build_name);
         match &open.attempt.worker {
             Some(worker) => {

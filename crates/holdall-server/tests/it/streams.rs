@@ -46,6 +46,29 @@ fn a_stream_can_be_taken_up_at_every_event(place: &Place) {
 }
 
 #[test]
+fn a_reader_is_told_what_holds_a_build_back() {
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
+    let pipeline = server.pipeline("p", ONE_TASK);
+    let build = server.trigger(server.job(pipeline, "build"));
+    let mut events = open_stream(&server, &format!("/builds/{build}/events"));
+    let mut next_holds = || loop {
+        let event = next_data(&mut events);
+        if event["kind"] == "waiting" {
+            return event["holds"].clone();
+        }
+    };
+    let mut holds = next_holds();
+    // It waits to be scheduled first, which may hold nothing back or be over before anyone looks.
+    while holds.get(0).is_none_or(|hold| hold["code"] != "no-worker") {
+        holds = next_holds();
+    }
+    assert_eq!(holds[0]["command"], "holdall worker --server ADDRESS --token-file FILE --work-dir DIR");
+    FakeWorker::new("w").hello(&server);
+    assert_eq!(next_holds(), Value::from(Vec::<Value>::new()), "nothing holds it back any more");
+}
+
+#[test]
 fn pages_hear_that_something_changed() {
     let place = Place::sqlite();
     let server = TestServer::start(&place);

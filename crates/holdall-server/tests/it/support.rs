@@ -176,11 +176,11 @@ impl TestServer {
         }
         let response = request.config().timeout_global(Some(PATIENCE)).build().call().expect("a stream");
         let mut found = Vec::new();
-        let (mut id, mut data) = (-1, None);
+        let (mut id, mut data) = (None, None);
         for line in BufReader::new(response.into_body().into_reader()).lines() {
             let line = line.expect("a line");
             if let Some(text) = line.strip_prefix("id: ") {
-                id = text.parse().expect("an id");
+                id = Some(text.parse().expect("an id"));
             } else if let Some(text) = line.strip_prefix("data: ") {
                 data = Some(serde_json::from_str::<Value>(text).expect("JSON"));
             } else if line.is_empty()
@@ -188,7 +188,8 @@ impl TestServer {
             {
                 // The empty line ends an event, in whatever order its fields came.
                 let last = enough(&data);
-                found.push((id, data));
+                // What is not in the journal has no id, and is sent again to whoever comes again.
+                found.extend(id.take().map(|id| (id, data)));
                 if last {
                     break;
                 }

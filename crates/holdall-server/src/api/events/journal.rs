@@ -6,7 +6,9 @@ use holdall_engine::ids::BuildId;
 use holdall_engine::run::RunEvent;
 use holdall_engine::status::Outcome;
 use holdall_engine::time::Timestamp;
-use holdall_protocol::api::{BuildEvent, BuildEventKind, BuildStatus, MetadataField, OutputStream, StepOutcome, Time};
+use holdall_protocol::api::{
+    BuildEvent, BuildEventKind, BuildStatus, Hold, MetadataField, OutputStream, StepOutcome, Time,
+};
 use holdall_protocol::worker::Ending;
 use holdall_store::events::EventRow;
 use holdall_store::{StoreError, Tx, attempts};
@@ -16,6 +18,10 @@ pub(super) struct Journal {
     pub(super) rows: Vec<EventRow>,
     /// The worker of each step that started in them.
     pub(super) workers: BTreeMap<String, String>,
+    /// What holds the build back.
+    pub(super) holds: Vec<Hold>,
+    /// Whether the build has started.
+    pub(super) started: bool,
     /// When the build ended.
     pub(super) ended_at: Option<Timestamp>,
 }
