@@ -254,6 +254,12 @@ pub(super) fn abort(
         BuildStatus::Started => format!("{name} is stopped, and ends when its processes have ended"),
         _ => format!("{name} does not start"),
     });
+    if build.status == BuildStatus::Pending && !build.manual && build.rerun_of.is_none() {
+        let job = format!("{}/{}/{}", build.team, build.pipeline_name, build.job_name);
+        outcome.sentences.push(format!(
+            "what it waited with makes another build as long as it is new: `holdall job pause {job}` holds it back"
+        ));
+    }
     Ok(outcome)
 }
 
