@@ -160,7 +160,13 @@ mod tests {
     }
 
     fn kinds(rows: Vec<EventRow>) -> Vec<BuildEventKind> {
-        let journal = Journal { rows, workers: BTreeMap::from([("1".to_owned(), "w1".to_owned())]), ended_at: None };
+        let journal = Journal {
+            rows,
+            workers: BTreeMap::from([("1".to_owned(), "w1".to_owned())]),
+            holds: Vec::new(),
+            started: true,
+            ended_at: None,
+        };
         let mut lines = Lines::default();
         journal.rows.iter().filter_map(|row| lines.event(row, &journal)).map(|event| event.kind).collect()
     }
