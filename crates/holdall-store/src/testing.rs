@@ -1,4 +1,6 @@
-//! A store for tests, on either database: the whole suite runs on both.
+//! A store for tests, on either database: the whole suite runs on both. [`load`] fills one for measurements.
+
+pub mod load;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
