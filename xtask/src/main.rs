@@ -2,8 +2,10 @@
 //!
 //! - [`test`](mod@test): all tests, with everything that they need: a PostgreSQL of their own, a registry, the built binary.
 //! - [`ci`]: everything that must hold before a change lands.
+//! - [`bench`]: how fast the product is.
 //! - [`tidy`]: the rules of this code base that neither the compiler nor clippy knows.
 
+mod bench;
 mod ci;
 mod command;
 mod postgres;
@@ -18,6 +20,8 @@ Usage: cargo xtask COMMAND
 
   test [-p CRATE]... [FILTER]... [-- ARGS]   run the tests whose names contain a FILTER, with all that they need
   ci                                         formatting, tidy, clippy, documentation, and all tests
+  bench [NAME]... [--database sqlite|postgres|both] [--samples N] [--rounds N] [--binary FILE] [--list]
+                                             measure what has a NAME in its name; one JSON line a figure
   tidy                                       the rules that neither the compiler nor clippy knows
 ";
 
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
     let result = match words[..] {
         ["test", ref rest @ ..] => test::run(rest),
         ["ci"] => ci::run(),
+        ["bench", ref rest @ ..] => bench::run(rest),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

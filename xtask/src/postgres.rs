@@ -22,6 +22,7 @@ const STARTS: usize = 3;
 #[derive(Debug)]
 pub struct Postgres {
     server: Option<Child>,
+    bin: PathBuf,
     dir: PathBuf,
     port: u16,
 }
@@ -39,7 +40,7 @@ impl Postgres {
         };
         let dir = std::env::temp_dir().join(format!("holdall-postgres-{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let mut postgres = Postgres { server: None, dir, port: 0 };
+        let mut postgres = Postgres { server: None, bin: bin.to_owned(), dir, port: 0 };
         fs::set_permissions(&postgres.dir, fs::Permissions::from_mode(0o700))?;
         if let Some(user) = &user {
             chown(&postgres.dir, Some(user.uid), Some(user.gid))?;
@@ -91,6 +92,22 @@ impl Postgres {
     /// What tests connect to.
     pub fn url(&self) -> String {
         format!("postgres://holdall@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Makes a database of that name; gives what to connect to.
+    ///
+    /// # Errors
+    /// There is one of that name.
+    pub fn database(&self, name: &str) -> Result<String> {
+        let mut create = Command::new(self.bin.join("createdb"));
+        create.args(["--host=127.0.0.1", "--username=holdall", &format!("--port={}", self.port), name]);
+        command::read(&mut create)?;
+        Ok(format!("postgres://holdall@127.0.0.1:{}/{name}", self.port))
+    }
+
+    /// The server's process, above those of its connections.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().map_or(0, Child::id)
     }
 
     fn stop(&mut self) {

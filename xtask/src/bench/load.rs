@@ -1,0 +1,119 @@
+//! Many pipelines: what they cost while nothing happens, and what they cost everything else.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::api::Api;
+use super::figure::{Figure, Limit, Of, percentile};
+use super::installation::{Installation, Steps};
+use super::machine::{cpu_seconds, family, pss_mib};
+use super::{Bench, releases, triggers};
+
+/// How long CPU time is watched.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How many pipelines an installation has that is used by many.
+const MANY: usize = 1_000;
+
+/// How many the largest has.
+pub const MOST: usize = 10_000;
+
+/// How many jobs each of them has.
+const JOBS: usize = 10;
+
+/// Sets pipelines of ten jobs each, all of which could run, and none of which has anything to do.
+pub fn set(api: &Api, pipelines: usize) -> Result<()> {
+    const PARTS: usize = 2;
+    let setting: Vec<_> = (0..PARTS)
+        .map(|part| {
+            let api = api.clone();
+            thread::spawn(move || -> Result<()> {
+                for n in (part..pipelines).step_by(PARTS) {
+                    let name = format!("load-{n}");
+                    api.act(json!({"act": "pipeline_set", "team": "load", "pipeline": name, "text": pipeline(n)}))?;
+                    api.act(json!({"act": "pipeline_unpause", "team": "load", "pipeline": name}))?;
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    setting.into_iter().try_for_each(|thread| thread.join().ok().context("a thread panicked")?)
+}
+
+/// A resource with a source of its own that is not checked by itself, and jobs one after the other.
+fn pipeline(n: usize) -> String {
+    let mut text = format!(
+        "resources:\n- {{name: source, type: mock, check_every: never, source: {{no_initial_version: true, log: 'load {n}'}}}}\njobs:\n"
+    );
+    for job in 0..JOBS {
+        let passed = job.checked_sub(1).map(|before| format!(", passed: [job-{before}]")).unwrap_or_default();
+        text.push_str(&format!(
+            "- name: job-{job}\n  plan:\n  - {{get: source, trigger: true{passed}}}\n  - {{task: run, config: {{platform: linux, run: {{path: 'true'}}}}}}\n"
+        ));
+    }
+    text
+}
+
+/// A thousand pipelines: CPU time in the minute after they were set and in the next one, and memory then.
+pub fn many(bench: &Bench) -> Result<()> {
+    let place = Installation::start(bench, Steps::Apart(64))?;
+    set(&place.api, MANY)?;
+    let holdall = [place.server_pid(), place.worker_pid()];
+    let database = bench.postgres.as_ref().map(|postgres| postgres.pid());
+    let minutes = [("after-setting", Limit::AtMost(1.0)), ("idle", Limit::AtMost(0.1))];
+    for (name, limit) in minutes {
+        let of_database = database.map(|pid| cpu_seconds(&family(pid)));
+        let before = cpu_seconds(&holdall);
+        thread::sleep(MINUTE);
+        let share = |seconds: f64| vec![seconds / MINUTE.as_secs_f64() * 100.0];
+        let samples = share(cpu_seconds(&holdall) - before);
+        bench.print(&Figure { name: format!("many.cpu-{name}"), unit: "% of a core", samples, of: Of::Most, limit });
+        if let (Some(pid), Some(before)) = (database, of_database) {
+            let samples = share(cpu_seconds(&family(pid)) - before);
+            let name = format!("many.cpu-{name}-of-postgresql");
+            bench.print(&Figure { name, unit: "% of a core", samples, of: Of::Most, limit: Limit::None });
+        }
+    }
+    let mut memory = vec![("many.memory", pss_mib(&holdall)?, Limit::AtMost(64.0))];
+    if let Some(pid) = database {
+        memory.push(("many.memory-of-postgresql", pss_mib(&family(pid))?, Limit::None));
+    }
+    for (name, mib, limit) in memory {
+        bench.print(&Figure { name: name.to_owned(), unit: "MiB", samples: vec![mib], of: Of::Most, limit });
+    }
+    Ok(())
+}
+
+/// The chain, the webhook and the promotion on an empty server, and the same with ten thousand pipelines beside them.
+pub fn beside(bench: &Bench) -> Result<()> {
+    let mut alone: Vec<(&str, Vec<f64>)> = Vec::new();
+    for (pipelines, what) in [(0, "alone"), (MOST, "loaded")] {
+        let place = Installation::start(bench, Steps::Inside)?;
+        set(&place.api, pipelines)?;
+        let chained = triggers::run_chain(&place.api, bench.samples)?;
+        let packed = releases::run_bag_mock(&place.api, bench.samples)?;
+        let promoted = releases::run_promotion(&place.api, bench.samples.div_ceil(2))?;
+        let found = vec![
+            ("bag-mock", packed),
+            ("version-to-process", chained.version),
+            ("upstream-to-process", chained.upstream),
+            ("tag-to-process", promoted),
+        ];
+        for (name, samples) in &found {
+            let (name, samples) = (format!("beside.{name}-{what}"), samples.clone());
+            bench.print(&Figure { name, unit: "ms", samples, of: Of::P99, limit: Limit::None });
+        }
+        for ((name, before), (_, after)) in alone.iter().zip(&found) {
+            for (which, percent) in [("p50", 50.0), ("p99", 99.0)] {
+                let more = (percentile(after, percent) / percentile(before, percent) - 1.0) * 100.0;
+                let name = format!("beside.{name}-more-{which}");
+                bench.print(&Figure { name, unit: "%", samples: vec![more], of: Of::Most, limit: Limit::AtMost(20.0) });
+            }
+        }
+        alone = found;
+    }
+    Ok(())
+}

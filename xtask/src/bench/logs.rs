@@ -1,0 +1,177 @@
+//! What steps print, on its way to a reader.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::Bench;
+use super::api::{Api, PATIENCE, micros};
+use super::figure::{Figure, Limit, Of};
+use super::installation::{Installation, Steps};
+use super::machine::{family, now_micros, pss_mib};
+
+/// How long a line is, with its end.
+const LINE: usize = 80;
+
+/// How many lines a step prints as fast as it can.
+const LINES: usize = 6_000_000;
+
+/// How many lines come one by one.
+const SLOW_LINES: usize = 300;
+
+/// How many steps print at once.
+const STEPS: usize = 500;
+
+/// Lines as fast as a step can print them, and lines one by one.
+pub fn lines(bench: &Bench) -> Result<()> {
+    let place = Installation::start(bench, Steps::Inside)?;
+    let text = "x".repeat(LINE - 1);
+    place.api.set_pipeline("fast", &job(&format!("yes {text} | head -n {LINES}")))?;
+    let mut rates = Vec::new();
+    let mut behind = Vec::new();
+    for _ in 0..bench.rounds {
+        let build = place.api.trigger("fast", "print")?;
+        let ended = read_to_end(&place.api, build)?;
+        let events = place.api.get(&format!("builds/{build}"))?;
+        let size = log_size(&place.api, build)?;
+        if size != LINES * LINE {
+            bail!("{size} of {} bytes arrived: {events}", LINES * LINE);
+        }
+        let (began, finished) = step_times(&place.api, build)?;
+        rates.push(LINES as f64 / ((ended - began) as f64 / 1e6));
+        behind.push((ended - finished) as f64 / 1e3);
+    }
+    let limit = Limit::AtLeast(600_000.0);
+    bench.print(&Figure { name: "lines.rate".to_owned(), unit: "lines/s", samples: rates, of: Of::Median, limit });
+    let name = "lines.behind-at-the-end".to_owned();
+    bench.print(&Figure { name, unit: "ms", samples: behind, of: Of::Median, limit: Limit::AtMost(50.0) });
+
+    let script = format!("for n in $(seq {SLOW_LINES}); do date +%s%N; sleep 0.02; done");
+    place.api.set_pipeline("slow", &job(&script))?;
+    let build = place.api.trigger("slow", "print")?;
+    let mut samples = Vec::new();
+    place.api.stream(build, |event| {
+        let now = now_micros();
+        if let Some(nanos) = event["text"].as_str().and_then(|text| text.lines().next()?.parse::<i64>().ok()) {
+            samples.push((now - nanos / 1000) as f64 / 1e3);
+        }
+        true
+    })?;
+    let name = "lines.delay".to_owned();
+    bench.print(&Figure { name, unit: "ms", samples, of: Of::P99, limit: Limit::AtMost(50.0) });
+    Ok(())
+}
+
+/// Memory of server, worker and shims while many steps print at once.
+pub fn printing(bench: &Bench) -> Result<()> {
+    let place = Installation::start(bench, Steps::Apart(STEPS as u32))?;
+    let script = "n=0; while [ $n -lt 400 ]; do echo line $n of a step that prints for as long as it is watched; n=$((n+1)); sleep 0.1; done";
+    let jobs: String = (0..STEPS)
+        .map(|n| format!("- {{name: job-{n}, plan: [{{task: print, config: {{platform: linux, run: {{path: sh, args: [-c, '{script}']}}}}}}]}}\n"))
+        .collect();
+    place.api.set_pipeline("bench", &format!("jobs:\n{jobs}"))?;
+    let builds = (0..STEPS).map(|n| place.api.trigger("bench", &format!("job-{n}"))).collect::<Result<Vec<_>>>()?;
+    let last = builds.last().copied().context("no builds")?;
+    place.api.wait("the last step prints", || {
+        let mut printed = None;
+        let log = place.api.get(&format!("builds/{last}"))?;
+        if log["status"] == "started" {
+            printed = Some(());
+        }
+        Ok(printed)
+    })?;
+    let mut samples = Vec::new();
+    for _ in 0..bench.rounds {
+        thread::sleep(Duration::from_secs(2));
+        samples.push(pss_mib(&holdall_processes(&place))?);
+    }
+    let running = place.api.get("builds?status=started&limit=1000")?;
+    let n = running["items"].as_array().map_or(0, Vec::len);
+    if n < STEPS {
+        bail!("only {n} of {STEPS} steps ran at once");
+    }
+    let limit = Limit::AtMost(300.0);
+    bench.print(&Figure { name: "printing.memory".to_owned(), unit: "MiB", samples, of: Of::Most, limit });
+    for build in builds {
+        place.api.wait("the build has ended", || {
+            Ok((!place.api.get(&format!("builds/{build}"))?["ended_at"].is_null()).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// The server, the worker and the shims: what runs the steps, without the steps.
+fn holdall_processes(place: &Installation) -> Vec<u32> {
+    let binary = std::fs::read_link(format!("/proc/{}/exe", place.server_pid())).ok();
+    let mut all = family(place.server_pid());
+    all.extend(family(place.worker_pid()));
+    all.retain(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok() == binary);
+    all
+}
+
+/// A pipeline with the job `print` that runs a script.
+pub fn job(script: &str) -> String {
+    format!(
+        "jobs:\n- name: print\n  plan: [{{task: print, config: {{platform: linux, run: {{path: sh, args: [-c, '{script}']}}}}}}]\n"
+    )
+}
+
+/// When a build's step began and ended.
+pub fn step_times(api: &Api, build: i64) -> Result<(i64, i64)> {
+    let plan: Vec<Value> = {
+        let mut kept = Vec::new();
+        // Output is not kept: there may be much of it.
+        api.stream(build, |event| {
+            if event["kind"] != "output" {
+                kept.push(event);
+            }
+            true
+        })?;
+        kept
+    };
+    let at = |kind: &str| {
+        plan.iter().find(|event| event["kind"] == kind).context("no such event").and_then(|event| micros(&event["at"]))
+    };
+    Ok((at("started")?, at("finished")?))
+}
+
+/// Reads a build's events without looking into them; gives when the last one came.
+fn read_to_end(api: &Api, build: i64) -> Result<i64> {
+    let address = api.base.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let request = format!(
+        "GET /api/holdall/v1/builds/{build}/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        api.token
+    );
+    connection.write_all(request.as_bytes())?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut last = now_micros();
+    while connection.read(&mut buffer)? > 0 {
+        last = now_micros();
+    }
+    Ok(last)
+}
+
+/// How many bytes a build's log has.
+fn log_size(api: &Api, build: i64) -> Result<usize> {
+    let url = format!("{}/api/holdall/v1/builds/{build}/log", api.base);
+    let answer = ureq::get(url).header("authorization", format!("Bearer {}", api.token)).call()?;
+    let mut reader = answer.into_body().into_reader();
+    let mut buffer = vec![0; 1 << 20];
+    let mut size = 0;
+    let since = Instant::now();
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(size),
+            read => size += read,
+        }
+        if since.elapsed() > PATIENCE {
+            bail!("the log of build {build} has no end");
+        }
+    }
+}
