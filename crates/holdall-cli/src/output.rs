@@ -296,7 +296,7 @@ pub fn hold_lines(holds: &[Hold], style: &Style) -> String {
         let mut facts = Vec::new();
         facts.extend(hold.since.map(|since| style.since(since)));
         facts.extend(hold.until.map(|until| format!("ends {}", style.ago(until))));
-        facts.extend(hold.by.as_ref().map(|by| format!("lifted by {}", plain(by))));
+        facts.extend(hold.by.as_ref().map(|by| format!("by {}", plain(by))));
         if !facts.is_empty() {
             out.push_str(&format!("    {}\n", facts.join("; ")));
         }

@@ -76,7 +76,7 @@ fn why_ends_with_3_when_something_holds_it_back() {
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!(lines[0], "lock-held  ann holds the lock of staging: load test");
     assert!(
-        lines[1].starts_with("    for ") && lines[1].ends_with("(since 2026-11-24T10:15:02Z); lifted by ann"),
+        lines[1].starts_with("    for ") && lines[1].ends_with("(since 2026-11-24T10:15:02Z); by ann"),
         "{lines:?}"
     );
     assert_eq!(lines[2], "    holdall lock force-unlock staging --reason \"...\"");
