@@ -97,14 +97,15 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
         .iter()
         .filter(|row| is_checked(row))
         .map(|row| {
+            let wanted = row.scope.map(|scope| checks::check_is_wanted(tx, scope)).transpose()?.unwrap_or(false);
             Ok(CheckView {
                 input: row.name.clone(),
                 resource: format!("{}/{}", looked.view.pipeline, row.resource_name),
                 scope: row.scope.ok_or_else(|| StoreError::Inconsistent("a resource has no scope".to_owned()))?,
                 trigger: row.trigger,
                 checked_at: row.checked_at,
-                overdue: row.checked_at.is_none(),
-                wanted: row.scope.map(|scope| checks::check_is_wanted(tx, scope)).transpose()?.unwrap_or(false),
+                overdue: wanted || row.checked_at.is_none(),
+                wanted,
             })
         })
         .collect::<Result<_, StoreError>>()?;
