@@ -60,7 +60,7 @@ pub fn follow(client: &Client, interrupt: &Interrupt, limit: Duration) -> Result
 }
 
 /// The oldest bag that has passed the last environment.
-fn arrived(client: &Client) -> Result<Option<i64>, CliError> {
+pub fn arrived(client: &Client) -> Result<Option<i64>, CliError> {
     let bags: Vec<BagSummary> = client.list(&format!("systems/{SYSTEM}/bags"), None)?;
     Ok(bags.iter().rev().find(|bag| bag.passed.contains_key(LAST)).map(|bag| bag.bag))
 }

@@ -10,7 +10,7 @@ use holdall_server::serve::{Running, ServeConfig, Server};
 use holdall_worker::WorkerConfig;
 
 use super::folder::{Folder, OwnFolder, write_whole};
-use super::follow::{Followed, follow};
+use super::follow::{Followed, arrived, follow};
 use super::hints::hints;
 use super::interrupt::Interrupt;
 use super::notify::Whom;
@@ -107,29 +107,44 @@ fn serve(args: &DemoArgs, own: &OwnFolder, running: &Running, interrupt: &Interr
     set_system(&client, folder)?;
     tell_hooks(own, &running.url())?;
     look_for_pushes(&client)?;
-    output::print("The first bag goes to production:\n")?;
-    let begun = Instant::now();
-    match follow(&client, interrupt, LIMIT)? {
-        Followed::Arrived { bag } => {
-            let took = begun.elapsed().as_secs_f64();
-            output::print(&format!("Bag {bag} has reached production, {took:.1} s after the start.\n"))?;
-            if args.exit {
+    match arrived(&client)? {
+        Some(bag) => output::print(&format!("It goes on where it was: bag {bag} reached production before.\n"))?,
+        None => {
+            if !follow_first(args, &client, interrupt)? {
                 return Ok(());
             }
         }
-        Followed::Interrupted => return Ok(()),
+    }
+    if args.exit {
+        return Ok(());
+    }
+    output::print(&hints(folder, &running.url()))?;
+    // An hour at a time: whoever waits is waited for.
+    while !interrupt.came_within(Duration::from_secs(3600)) {}
+    Ok(())
+}
+
+/// Shows how the first bag goes to production; gives whether the demo goes on. One that does not arrive is an error only
+/// where nobody is there to look into it.
+fn follow_first(args: &DemoArgs, client: &Client, interrupt: &Interrupt) -> Result<bool, CliError> {
+    output::print("The first bag goes to production:\n")?;
+    let begun = Instant::now();
+    match follow(client, interrupt, LIMIT)? {
+        Followed::Arrived { bag } => {
+            let took = begun.elapsed().as_secs_f64();
+            output::print(&format!("Bag {bag} has reached production, {took:.1} s after the start.\n"))?;
+            Ok(true)
+        }
+        Followed::Interrupted => Ok(false),
         Followed::Stuck { reasons } => {
             let message = format!("the first bag did not reach production:\n  {}", reasons.join("\n  "));
             if args.exit {
                 return Err(CliError::new(Kind::Failed, message));
             }
             output::note(&message);
+            Ok(true)
         }
     }
-    output::print(&hints(folder, &running.url()))?;
-    // An hour at a time: whoever waits is waited for.
-    while !interrupt.came_within(Duration::from_secs(3600)) {}
-    Ok(())
 }
 
 /// Sets the system file; the same file again changes nothing.

@@ -31,6 +31,10 @@ fn flow(place: Place) {
     first_bag(&demo);
 
     let running = demo.start();
+    until("it says that it goes on", || {
+        let said = demo.log();
+        said.contains("It goes on where it was: bag 1 reached production before.").then_some(()).ok_or(said)
+    });
     demo.push("api", "message=Hello");
     demo.until_passed(2, "production");
     demo.assert_lists();
