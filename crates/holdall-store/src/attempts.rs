@@ -141,6 +141,15 @@ pub fn attempt_started(tx: &mut Tx<'_>, id: &str, at: Timestamp) -> Result<bool,
     )? > 0)
 }
 
+/// After a loss of history: a worker may have got what still waits in a build's queue, so it counts as running.
+pub fn attempt_assume_running(tx: &mut Tx<'_>, build: BuildId) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE attempt SET state = 'running' WHERE build_id = ?1 AND state IN ('queued', 'assigned')",
+        params![build],
+    )?;
+    Ok(())
+}
+
 /// Moves the end of an attempt's stored output forward, if it is where it is expected to be.
 pub fn attempt_advance(tx: &mut Tx<'_>, id: &str, from: i64, to: i64) -> Result<bool, StoreError> {
     Ok(tx.execute(

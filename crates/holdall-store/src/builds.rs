@@ -9,7 +9,7 @@ use holdall_engine::version::{Version, VersionDigest};
 
 use crate::params;
 use crate::value::Row;
-use crate::{Signal, StoreError, Tx, jobs};
+use crate::{Signal, StoreError, Tx, epoch, jobs};
 
 pub use lists::{BuildFilter, NamedVersion, build_bags, build_gets, build_list_latest, build_puts, build_search};
 
@@ -161,6 +161,12 @@ pub fn build_list_started(tx: &mut Tx<'_>) -> Result<Vec<BuildRow>, StoreError> 
     rows(&found)
 }
 
+/// The builds that have not ended, oldest first.
+pub fn build_list_open(tx: &mut Tx<'_>) -> Result<Vec<BuildRow>, StoreError> {
+    let found = tx.query(&format!("{SELECT} WHERE b.status IN ('pending', 'started') ORDER BY b.id"), &[])?;
+    rows(&found)
+}
+
 /// The builds of a deployment, oldest first.
 pub fn build_list_of_deployment(tx: &mut Tx<'_>, deployment: DeploymentId) -> Result<Vec<BuildRow>, StoreError> {
     let found = tx.query(&format!("{SELECT} WHERE b.deployment_id = ?1 ORDER BY b.id"), params![deployment])?;
@@ -223,14 +229,16 @@ pub fn build_rerun(
     now: Timestamp,
 ) -> Result<BuildId, StoreError> {
     let original = of.rerun_of.unwrap_or(of.id);
+    let floor = epoch::rerun_floor(tx, original.0)?;
     let row = tx
         .query_one(
-            "SELECT number, (SELECT COUNT(*) FROM build r WHERE r.rerun_of = ?1) FROM build WHERE id = ?1",
+            "SELECT number, (SELECT COALESCE(MAX(r.rerun_number), 0) FROM build r WHERE r.rerun_of = ?1) \
+             FROM build WHERE id = ?1",
             params![original],
         )?
         .ok_or_else(|| StoreError::Inconsistent(format!("build {original} is gone")))?;
     let number: i64 = row.get(0)?;
-    let rerun: i64 = row.get::<i64>(1)? + 1;
+    let rerun: i64 = row.get::<i64>(1)?.max(floor) + 1;
     let id = BuildId(tx.insert(
         "INSERT INTO build (pipeline_id, job_id, number, name, rerun_of, rerun_number, ord, status, manual, \
          created_by, created_at, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, 'pending', 1, ?7, ?8, ?9) RETURNING id",

@@ -171,6 +171,17 @@ pub fn check_abandon(tx: &mut Tx<'_>, worker: &str, now: Timestamp) -> Result<()
     Ok(())
 }
 
+/// Wants all checks again that a worker has: no worker is known any more.
+pub fn check_abandon_all(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE scope SET check_id = NULL, check_worker = NULL, wanted_at = COALESCE(wanted_at, ?1) \
+         WHERE check_id IS NOT NULL",
+        params![now],
+    )?;
+    tx.signal(Signal::Workers);
+    Ok(())
+}
+
 /// Whether a check of a scope is wanted and has not begun. One that runs may have looked too early for whoever asks.
 pub fn check_is_wanted(tx: &mut Tx<'_>, scope: ScopeId) -> Result<bool, StoreError> {
     let row = tx.query_one("SELECT 1 FROM scope WHERE id = ?1 AND wanted_at IS NOT NULL", params![scope])?;

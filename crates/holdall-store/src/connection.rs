@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, NoTls, Statement};
 
@@ -123,11 +124,7 @@ impl<'c> Tx<'c> {
                 let mut rows = statement.query(rusqlite::params_from_iter(params))?;
                 let mut result = Vec::new();
                 while let Some(row) = rows.next()? {
-                    let mut values = Vec::with_capacity(columns);
-                    for index in 0..columns {
-                        values.push(sqlite_value(row.get_ref(index)?)?);
-                    }
-                    result.push(Row(values));
+                    result.push(sqlite_row(row, columns)?);
                 }
                 Ok(result)
             }
@@ -138,6 +135,87 @@ impl<'c> Tx<'c> {
                 rows.iter().map(postgres_row).collect()
             }
         }
+    }
+
+    /// Hands the rows of a statement without arguments over one by one: they need not fit into memory.
+    pub(crate) fn each<E: From<StoreError>>(
+        &mut self,
+        sql: &str,
+        mut take: impl FnMut(Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.connection {
+            Connection::Sqlite(connection) => {
+                let mut statement = connection.prepare(sql).map_err(StoreError::from)?;
+                let columns = statement.column_count();
+                let mut rows = statement.query([]).map_err(StoreError::from)?;
+                while let Some(row) = rows.next().map_err(StoreError::from)? {
+                    take(sqlite_row(row, columns)?)?;
+                }
+            }
+            Connection::Postgres(postgres) => {
+                let none: [&Value; 0] = [];
+                let mut rows = postgres.client.query_raw(sql, none).map_err(StoreError::from)?;
+                while let Some(row) = rows.next().map_err(StoreError::from)? {
+                    take(postgres_row(&row)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the tables that the database has.
+    pub fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = match self.connection {
+            Connection::Sqlite(_) => dialect::SQLITE_TABLES,
+            Connection::Postgres(_) => dialect::POSTGRES_TABLES,
+        };
+        self.query(sql, &[])?.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The names of a table's columns, in order.
+    pub fn columns(&mut self, table: &str) -> Result<Vec<String>, StoreError> {
+        let sql = match self.connection {
+            Connection::Sqlite(_) => dialect::SQLITE_COLUMNS,
+            Connection::Postgres(_) => dialect::POSTGRES_COLUMNS,
+        };
+        self.query(sql, &[Value::from(table)])?.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The id that the next row of a table gets, whose ids the database gives.
+    pub(crate) fn next_id(&mut self, table: &str) -> Result<i64, StoreError> {
+        let row = match self.connection {
+            Connection::Sqlite(_) => {
+                self.query_one("SELECT seq + 1 FROM sqlite_sequence WHERE name = ?1", &[Value::from(table)])?
+            }
+            Connection::Postgres(_) => {
+                let name: String = self
+                    .query_one("SELECT pg_get_serial_sequence(?1, 'id')", &[Value::from(quoted(table))])?
+                    .ok_or_else(|| StoreError::Inconsistent(format!("{table} gives no ids")))?
+                    .get(0)?;
+                self.query_one(
+                    &format!("SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {name}"),
+                    &[],
+                )?
+            }
+        };
+        row.map_or(Ok(1), |row| row.get(0))
+    }
+
+    /// Says which id the next row of a table gets.
+    pub(crate) fn set_next_id(&mut self, table: &str, next: i64) -> Result<(), StoreError> {
+        match self.connection {
+            Connection::Sqlite(_) => {
+                self.execute("DELETE FROM sqlite_sequence WHERE name = ?1", &[Value::from(table)])?;
+                let values = [Value::from(table), Value::from(next - 1)];
+                self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)", &values)?;
+            }
+            Connection::Postgres(_) => {
+                let values = [Value::from(quoted(table)), Value::from(next)];
+                let sql = "SELECT setval(CAST(pg_get_serial_sequence(?1, 'id') AS regclass), ?2, false)";
+                self.query(sql, &values)?;
+            }
+        }
+        Ok(())
     }
 
     /// The first row, if there is one.
@@ -203,6 +281,19 @@ impl PostgresConnection {
         self.prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
+}
+
+/// A name as it stands in a statement.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn sqlite_row(row: &rusqlite::Row<'_>, columns: usize) -> Result<Row, StoreError> {
+    let mut values = Vec::with_capacity(columns);
+    for index in 0..columns {
+        values.push(sqlite_value(row.get_ref(index)?)?);
+    }
+    Ok(Row(values))
 }
 
 fn sqlite_value(value: rusqlite::types::ValueRef<'_>) -> Result<Value, StoreError> {

@@ -40,3 +40,18 @@ pub const POSTGRES_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp
 
 /// Begins a transaction that reads one snapshot.
 pub const POSTGRES_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// The names of a table's columns, in order.
+pub const SQLITE_COLUMNS: &str = "SELECT name FROM pragma_table_info(?1) ORDER BY cid";
+
+/// The names of a table's columns, in order.
+pub const POSTGRES_COLUMNS: &str = "SELECT CAST(column_name AS TEXT) FROM information_schema.columns \
+     WHERE table_schema = current_schema() AND CAST(table_name AS TEXT) = ?1 ORDER BY ordinal_position";
+
+/// The names of the tables that there are.
+pub const SQLITE_TABLES: &str =
+    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+
+/// The names of the tables that there are.
+pub const POSTGRES_TABLES: &str = "SELECT CAST(table_name AS TEXT) FROM information_schema.tables \
+     WHERE table_schema = current_schema() ORDER BY table_name";

@@ -16,10 +16,12 @@ pub enum StoreError {
     #[error("the database is damaged: {0}; restore it from a backup")]
     Corrupt(String),
     /// The database was written by a newer version of Holdall.
-    #[error("the database has schema version {found}, this holdall knows {known} at most; use a newer holdall")]
+    #[error("the database has schema version {found}{}", newer(by.as_deref(), *known))]
     Newer {
         /// The version that the database has.
         found: i64,
+        /// The version of the program that gave it, as far as it can be read.
+        by: Option<String>,
         /// The newest version that this program knows.
         known: i64,
     },
@@ -29,6 +31,16 @@ pub enum StoreError {
     /// A statement was refused: a bug.
     #[error("a statement failed: {0}")]
     Statement(String),
+}
+
+fn newer(by: Option<&str>, known: i64) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    match by {
+        Some(by) => format!(
+            ", which holdall {by} gave it, and this holdall {own} knows {known} at most; use holdall {by} or newer"
+        ),
+        None => format!(", and this holdall {own} knows {known} at most; use a newer holdall"),
+    }
 }
 
 impl StoreError {

@@ -1,6 +1,7 @@
 //! The schema and its migrations: forward only, the same numbers on both databases.
 
 use crate::Tx;
+use crate::access::{meta_get, meta_set};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::params;
@@ -8,22 +9,61 @@ use crate::params;
 /// The migrations in order; the position of each, from 1, is its number.
 const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
 
-/// Brings the database to the newest schema. Refuses one that a newer program wrote.
-pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    migrate_to(connection, MIGRATIONS.len())
+/// Where the database has the version of the program that last changed its schema.
+const PROGRAM: &str = "program";
+
+/// The newest schema version that this program knows.
+pub const NEWEST: usize = MIGRATIONS.len();
+
+/// A table, as its migration makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether the database gives its ids.
+    pub gives_ids: bool,
 }
 
-/// Brings the database to one schema version, each migration in a transaction of its own.
-pub(crate) fn migrate_to(connection: &mut Connection, target: usize) -> Result<(), StoreError> {
+/// The tables that a database has at a schema version, each after those that it refers to.
+pub fn tables(version: usize) -> Vec<Table> {
+    let all = MIGRATIONS.iter().take(version).flat_map(|text| text.split("CREATE TABLE ").skip(1));
+    all.filter_map(|text| text.split_once('('))
+        .map(|(name, columns)| Table { name: name.trim(), gives_ids: columns.trim_start().starts_with("id {id}") })
+        .collect()
+}
+
+/// Brings the database to the newest schema. Refuses one that a newer program wrote.
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    if migrate_to(connection, NEWEST)? {
+        connection.begin_write()?;
+        sign(&mut Tx::new(connection))?;
+        connection.batch("COMMIT")?;
+    }
+    Ok(())
+}
+
+/// Writes down which program last changed the schema.
+fn sign(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    meta_set(tx, PROGRAM, env!("CARGO_PKG_VERSION"))
+}
+
+/// Brings the database to one schema version, each migration in a transaction of its own; gives whether there was one.
+pub(crate) fn migrate_to(connection: &mut Connection, target: usize) -> Result<bool, StoreError> {
     connection.begin_write()?;
-    let ddl = connection.ddl("CREATE TABLE IF NOT EXISTS schema_version (version {int} NOT NULL) {strict}");
-    connection.batch(&ddl)?;
+    prepare(connection)?;
     connection.batch("COMMIT")?;
+    let mut changed = false;
     loop {
         connection.begin_write()?;
         match step(connection, target) {
-            Ok(true) => connection.batch("COMMIT")?,
-            Ok(false) => return connection.batch("ROLLBACK"),
+            Ok(true) => {
+                connection.batch("COMMIT")?;
+                changed = true;
+            }
+            Ok(false) => {
+                connection.batch("ROLLBACK")?;
+                return Ok(changed);
+            }
             Err(error) => {
                 let _ = connection.batch("ROLLBACK");
                 return Err(error);
@@ -32,12 +72,34 @@ pub(crate) fn migrate_to(connection: &mut Connection, target: usize) -> Result<(
     }
 }
 
+/// Makes an empty database's tables as they were at a schema version, inside the transaction that is under way.
+pub(crate) fn make(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
+    prepare(connection)?;
+    while step(connection, version)? {}
+    Ok(())
+}
+
+/// Brings the database to the newest schema inside the transaction that is under way.
+pub(crate) fn migrate_within(connection: &mut Connection) -> Result<(), StoreError> {
+    let mut changed = false;
+    while step(connection, NEWEST)? {
+        changed = true;
+    }
+    if changed { sign(&mut Tx::new(connection)) } else { Ok(()) }
+}
+
+/// Makes the table that says which migrations the database has had.
+fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    let ddl = connection.ddl("CREATE TABLE IF NOT EXISTS schema_version (version {int} NOT NULL) {strict}");
+    connection.batch(&ddl)
+}
+
 /// Applies the next migration; gives whether there was one.
 fn step(connection: &mut Connection, target: usize) -> Result<bool, StoreError> {
     let found = version(&mut Tx::new(connection))?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
-        return Err(StoreError::Newer { found, known });
+        return Err(newer(&mut Tx::new(connection), found));
     }
     let next = found as usize;
     if next >= target {
@@ -51,6 +113,13 @@ fn step(connection: &mut Connection, target: usize) -> Result<bool, StoreError> 
     Ok(true)
 }
 
+/// Says that a newer program has used the database.
+pub(crate) fn newer(tx: &mut Tx<'_>, found: i64) -> StoreError {
+    // A schema that is not known may not have that table any more.
+    let by = meta_get(tx, PROGRAM).ok().flatten();
+    StoreError::Newer { found, by, known: NEWEST as i64 }
+}
+
 /// The schema version of the database; 0: none yet.
 pub fn version(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
     match tx.query_one("SELECT version FROM schema_version", &[])? {
@@ -58,3 +127,6 @@ pub fn version(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
         None => Ok(0),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -24,15 +24,18 @@ pub struct Store {
 }
 
 struct Inner {
-    place: Place,
+    place: Database,
     writer: mpsc::Sender<Work>,
     readers: Mutex<Vec<Connection>>,
     signals: Arc<Signals>,
 }
 
-#[derive(Clone)]
-enum Place {
+/// Where a database is.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL database: `postgres://...`.
     Postgres(String),
 }
 
@@ -44,15 +47,16 @@ type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 impl Store {
     /// Opens a SQLite file, making it and bringing its schema up to date.
     pub fn open_sqlite(path: &Path) -> Result<Store, StoreError> {
-        Store::open(Place::Sqlite(path.to_owned()))
+        Store::open(Database::Sqlite(path.to_owned()))
     }
 
     /// Connects to a PostgreSQL database (`postgres://...`) and brings its schema up to date.
     pub fn open_postgres(url: &str) -> Result<Store, StoreError> {
-        Store::open(Place::Postgres(url.to_owned()))
+        Store::open(Database::Postgres(url.to_owned()))
     }
 
-    fn open(place: Place) -> Result<Store, StoreError> {
+    /// Opens a database, making a SQLite file where there is none, and brings its schema up to date.
+    pub fn open(place: Database) -> Result<Store, StoreError> {
         let mut connection = place.connect(false)?;
         schema::migrate(&mut connection)?;
         let signals = Arc::new(Signals::new());
@@ -66,6 +70,11 @@ impl Store {
         Ok(Store { inner: Arc::new(Inner { place, writer, readers: Mutex::new(Vec::new()), signals }) })
     }
 
+    /// Where it is.
+    pub fn database(&self) -> &Database {
+        &self.inner.place
+    }
+
     /// Where wake-ups arrive.
     pub fn signals(&self) -> &Signals {
         &self.inner.signals
@@ -74,8 +83,8 @@ impl Store {
     /// `sqlite` or `postgresql`, for people.
     pub fn backend(&self) -> &'static str {
         match self.inner.place {
-            Place::Sqlite(_) => "sqlite",
-            Place::Postgres(_) => "postgresql",
+            Database::Sqlite(_) => "sqlite",
+            Database::Postgres(_) => "postgresql",
         }
     }
 
@@ -183,17 +192,17 @@ impl Drop for Inner {
     }
 }
 
-impl Place {
-    fn connect(&self, read_only: bool) -> Result<Connection, StoreError> {
+impl Database {
+    pub(crate) fn connect(&self, read_only: bool) -> Result<Connection, StoreError> {
         match self {
-            Place::Sqlite(path) => Connection::sqlite(path, read_only),
-            Place::Postgres(url) => Connection::postgres(url),
+            Database::Sqlite(path) => Connection::sqlite(path, read_only),
+            Database::Postgres(url) => Connection::postgres(url),
         }
     }
 }
 
 /// Takes work until the store is dropped.
-fn write_loop(first: Connection, place: &Place, queue: &mpsc::Receiver<Work>, signals: &Signals) {
+fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>, signals: &Signals) {
     let mut connection = Some(first);
     while let Ok(work) = queue.recv() {
         let mut group = vec![work];

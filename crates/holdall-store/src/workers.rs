@@ -72,6 +72,14 @@ pub fn worker_hello(tx: &mut Tx<'_>, worker: &WorkerRow) -> Result<(), StoreErro
     Ok(())
 }
 
+/// Forgets all workers: each has to say hello before it is listened to again.
+pub fn worker_forget_all(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    tx.execute("DELETE FROM worker", &[])?;
+    tx.signal(Signal::Workers);
+    tx.signal(Signal::Board);
+    Ok(())
+}
+
 /// A worker by its name.
 pub fn worker_find(tx: &mut Tx<'_>, name: &str) -> Result<Option<WorkerRow>, StoreError> {
     tx.query_one(&format!("SELECT {COLUMNS} FROM worker WHERE name = ?1"), params![name])?
