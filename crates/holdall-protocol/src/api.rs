@@ -9,6 +9,7 @@
 //! | `GET doctor` | -> [`Doctor`] |
 //! | `GET workers` | -> `List<`[`Worker`]`>` |
 //! | `GET tokens`, `POST tokens`, `DELETE tokens/NAME` | [`TokenRequest`] -> [`TokenMade`]; `List<`[`Token`]`>` |
+//! | `POST backup` | -> a backup, as text (JSON, one value a line) |
 //! | `POST acts` | [`ActRequest`] -> [`ActAnswer`] |
 //! | `GET systems` | -> `List<`[`SystemSummary`]`>` |
 //! | `GET systems/S` | -> [`SystemDetail`] |

@@ -36,6 +36,20 @@ pub struct Hello {
     pub version: String,
     /// Attempts that the worker still has on its disk, with how far their output was reported.
     pub attempts: Vec<HeldAttempt>,
+    /// The farthest history that it was told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+}
+
+/// How far the history of a server goes, as its workers remember it: a database that ends before is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Tells the server's installation from others; it survives a restore.
+    pub installation: String,
+    /// The newest build's id.
+    pub builds: i64,
+    /// The newest act's place in the audit log.
+    pub acts: i64,
 }
 
 /// An attempt that a restarted worker found on its disk.
@@ -53,6 +67,9 @@ pub struct Welcome {
     /// For each held attempt that is still wanted, how many bytes of its output the server has: reporting goes on
     /// from there. Attempts that are not named are to be stopped and removed.
     pub resume: BTreeMap<String, u64>,
+    /// How far the history goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 /// Asks for something to do.
@@ -81,6 +98,9 @@ pub struct Orders {
     pub forget_builds: Vec<i64>,
     /// Checks to make; at most once each, their result is reported.
     pub checks: Vec<CheckOrder>,
+    /// How far the history goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 /// One attempt of one step.

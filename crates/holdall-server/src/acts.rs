@@ -167,6 +167,7 @@ fn apply(tx: &mut Tx<'_>, actor: &Actor, act: &Act, reason: Option<&str>, now: T
         Act::ClearSuspect { system, environment, services } => {
             deploy::clear_suspects(tx, who, system, environment, services, reason, now)
         }
+        Act::EnvironmentConfirm { system, environment } => deploy::confirm(tx, system, environment),
         Act::Freeze { system, environment, at, until, deploy } => {
             let until = until.map(|until| Timestamp(until.0));
             deploy::freeze(tx, who, system, environment, *at, until, *deploy, reason, now)

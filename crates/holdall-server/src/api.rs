@@ -3,6 +3,7 @@
 //! before any of them, by the [guard](crate::auth::guard).
 
 mod acts;
+mod backup;
 mod builds;
 pub mod error;
 mod events;
@@ -84,6 +85,7 @@ pub fn router(app: App) -> Router {
     let native = Router::new()
         .merge(info::routes())
         .merge(acts::routes())
+        .merge(backup::routes())
         .merge(builds::routes())
         .merge(locks::routes())
         .merge(pipelines::routes())

@@ -8,6 +8,7 @@ pub mod api;
 pub mod auth;
 pub mod changes;
 pub mod duty;
+pub mod epoch;
 pub mod error;
 pub mod lifecycle;
 mod login;

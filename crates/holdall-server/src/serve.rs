@@ -4,6 +4,7 @@
 //! by the next server on the same data.
 
 mod folder;
+pub mod restore;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::{self, App, Settings};
-use crate::auth::{Hosts, WORKER};
+use crate::auth::{Hosts, WORKER, secret_hash};
 use crate::duty;
+use crate::epoch;
 use crate::lifecycle::{DRAIN, Lifecycle, now};
 
 use folder::Folder;
@@ -170,6 +172,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         .map_err(|source| ServeError::Listen { address: config.listen, source })?;
     let address = listener.local_addr()?;
     let store = open_store(&config).await?;
+    name_installation(&config, &store).await?;
     let token_file = folder.path("token");
     folder.token(&store, "token", ADMIN).await?;
     let worker_token = folder.token(&store, "worker-token", WORKER).await?;
@@ -194,6 +197,13 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     });
     tracing::info!(%address, database = store.backend(), "the server is ready");
     Ok(Running { address, token_file, store, worker, lifecycle, ended, _folder: folder })
+}
+
+/// Gives the installation a name, by which workers tell its history from that of others.
+async fn name_installation(config: &ServeConfig, store: &Store) -> Result<(), ServeError> {
+    let fresh = crate::auth::new_secret()?;
+    let fails = |source| ServeError::Database { database: shown(config), source };
+    store.write(move |tx| epoch::name_installation(tx, &secret_hash(&fresh))).await.map_err(fails)
 }
 
 /// Answers requests until the server stops; those that are under way then may end.
@@ -233,10 +243,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 async fn open_store(config: &ServeConfig) -> Result<Store, ServeError> {
     let (url, path) = (config.database.clone(), database_file(&config.data_dir));
-    let shown = match &url {
-        Some(url) => without_password(url),
-        None => path.display().to_string(),
-    };
+    let shown = shown(config);
     let opened = tokio::task::spawn_blocking(move || match url {
         Some(url) => Store::open_postgres(&url),
         None => Store::open_sqlite(&path),
@@ -245,6 +252,14 @@ async fn open_store(config: &ServeConfig) -> Result<Store, ServeError> {
         Ok(Ok(store)) => Ok(store),
         Ok(Err(source)) => Err(ServeError::Database { database: shown, source }),
         Err(error) => Err(ServeError::System(std::io::Error::other(error))),
+    }
+}
+
+/// The database as it may be shown.
+fn shown(config: &ServeConfig) -> String {
+    match &config.database {
+        Some(url) => without_password(url),
+        None => database_file(&config.data_dir).display().to_string(),
     }
 }
 

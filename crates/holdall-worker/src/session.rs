@@ -16,10 +16,12 @@ use crate::runtime::{self, OpenError, Runtime};
 
 mod check;
 mod client;
+mod history;
 mod report;
 
 use check::Checks;
 use client::{Client, Failure};
+use history::Remembered;
 use report::Reporter;
 
 /// How many attempts that are gone are remembered, so that a late order does not start one again.
@@ -117,6 +119,7 @@ impl Worker {
         let reporter = Reporter::new(client.clone(), &config.name, &session_id)?;
         let checks = Checks::new(&config, runtime.work_dir(), Arc::clone(&reporter));
         let shared = Arc::new(Shared {
+            history: Remembered::open(runtime.work_dir()),
             runtime,
             client,
             session_id,
@@ -197,6 +200,7 @@ struct Shared {
     client: Client,
     reporter: Arc<Reporter>,
     checks: Arc<Checks>,
+    history: Remembered,
     end: End,
     attempts: Mutex<Attempts>,
 }
@@ -287,6 +291,7 @@ impl Shared {
                 slots: self.config.slots,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 attempts,
+                history: self.history.get(),
             };
             match self.client.hello(&hello) {
                 Ok(welcome) => return Ok(Some(welcome)),
@@ -305,6 +310,7 @@ impl Shared {
 
     /// Goes on with what the server still wants, from where it has it, and drops the rest.
     fn welcomed(self: &Arc<Shared>, welcome: &Welcome, on_disk: Vec<Assignment>) {
+        self.history.learn(welcome.history.as_ref());
         for found in on_disk {
             // What nobody wants has to be brought to its end too, and must not be started for that.
             if !welcome.resume.contains_key(&found.attempt)
@@ -325,6 +331,7 @@ impl Shared {
     }
 
     fn follow(self: &Arc<Shared>, orders: Orders) {
+        self.history.learn(orders.history.as_ref());
         for assignment in orders.start {
             self.start(assignment);
         }

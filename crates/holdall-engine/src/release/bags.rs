@@ -209,8 +209,8 @@ pub fn held(view: &BagsView, code: Code, mark: &Mark) -> Hold {
     let environment = &view.environment;
     let (sentence, command) = match code {
         Code::Restored => (
-            format!("the history of {environment} was restored: a person must confirm what is live"),
-            format!("holdall deploy {environment} --bag N --reason \"...\""),
+            format!("history was lost{}; a person must confirm what is live in {environment}", mark.because()),
+            format!("holdall env confirm {environment} --reason \"...\""),
         ),
         _ => (
             format!("{environment} was unlocked by force and waits for a person to start it{}", mark.because()),

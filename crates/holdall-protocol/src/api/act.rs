@@ -151,6 +151,13 @@ pub enum Act {
         /// Whose versions.
         services: Vec<String>,
     },
+    /// Says that what an environment shows is what is live there, after its history was restored.
+    EnvironmentConfirm {
+        /// The system.
+        system: String,
+        /// Where.
+        environment: String,
+    },
     /// Holds an environment at a bag.
     Freeze {
         /// The system.
@@ -296,6 +303,7 @@ impl Act {
             Act::Deploy { .. } => "deploy",
             Act::RollBack { .. } => "roll_back",
             Act::ClearSuspect { .. } => "clear_suspect",
+            Act::EnvironmentConfirm { .. } => "environment_confirm",
             Act::Freeze { .. } => "freeze",
             Act::Unfreeze { .. } => "unfreeze",
             Act::LockRelease { .. } => "lock_release",
@@ -321,6 +329,7 @@ impl Act {
             | Act::Disable { .. }
             | Act::RollBack { .. }
             | Act::ClearSuspect { .. }
+            | Act::EnvironmentConfirm { .. }
             | Act::Freeze { .. }
             | Act::ForceUnlock { .. } => true,
             Act::Deploy { take_over, clear_suspects, .. } => *take_over || !clear_suspects.is_empty(),

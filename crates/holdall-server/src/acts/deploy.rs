@@ -18,6 +18,7 @@ use super::Outcome;
 use super::bags::frozen_at;
 use super::names;
 use crate::duty::track;
+use crate::epoch::RESTORED;
 use crate::error::{Error, Refusal};
 use crate::release::bags::{Judge, bag_of, bag_version};
 use crate::release::deployments::{deployment_end, deployment_open};
@@ -160,6 +161,37 @@ fn end_waiting(
         }
     }
     Ok(())
+}
+
+/// Says that what an environment shows is what is live there, after history was lost: it goes on by itself again.
+pub(super) fn confirm(tx: &mut Tx<'_>, system: &str, name: &str) -> Result<Outcome, Error> {
+    let environment = names::environment(tx, system, name)?;
+    let Some(held) = environment.held.as_ref().filter(|held| held.code == RESTORED) else {
+        return Err(Error::refused(
+            format!("{name} does not wait for a confirmation: no history of it was lost since the last one"),
+            format!("holdall why {name}"),
+        ));
+    };
+    environments::environment_hold(tx, environment.id, None)?;
+    jobs::mark_pipeline(tx, environment.pipeline)?;
+    let current = environments::deployment_current(tx, environment.id)?;
+    let live = current.map_or("no bag".to_owned(), |current| format!("bag {}", current.bag));
+    let mut outcome = Outcome {
+        target: target(&environment),
+        before: held.reason.as_ref().map(|reason| format!("{RESTORED}: {reason}")),
+        after: Some(format!("{live} is live")),
+        sentences: vec![format!("{live} counts as live in {name}, which goes on by itself")],
+        ..Outcome::default()
+    };
+    if let Some(open) = deployment_open(tx, &environment)?
+        && open.in_doubt
+    {
+        outcome.sentences.push(format!(
+            "deployment {} of bag {} stays in doubt and keeps the lock of {name} until a person says what is true",
+            open.number, open.bag
+        ));
+    }
+    Ok(outcome)
 }
 
 /// A roll back.

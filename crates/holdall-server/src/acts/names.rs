@@ -146,6 +146,7 @@ pub(super) fn system_of(tx: &mut Tx<'_>, act: &Act) -> Result<Option<String>, St
         | Act::Deploy { system, .. }
         | Act::RollBack { system, .. }
         | Act::ClearSuspect { system, .. }
+        | Act::EnvironmentConfirm { system, .. }
         | Act::Freeze { system, .. }
         | Act::Unfreeze { system, .. } => Ok(Some(system.clone())),
         Act::LockRelease { environment } | Act::ForceUnlock { environment, .. } => {

@@ -21,6 +21,7 @@ use holdall_store::workers::{self, WorkerRow};
 use holdall_store::{Signal, Store, StoreError, Tx};
 
 use super::track;
+use crate::epoch;
 use crate::error::{Error, Refusal, from_json, json_text};
 
 /// How often it is written down that a worker that only waits is there.
@@ -56,6 +57,9 @@ pub fn hello(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, 
     if hello.name.is_empty() || hello.name.len() > MAX_NAME || hello.name.chars().any(char::is_control) {
         return Err(Error::invalid(format!("a worker's name has 1 to {MAX_NAME} characters")));
     }
+    if let Some(known) = &hello.history {
+        epoch::compare(tx, &hello.name, known, now)?;
+    }
     workers::worker_hello(
         tx,
         &WorkerRow {
@@ -71,7 +75,7 @@ pub fn hello(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, 
             state: String::new(),
         },
     )?;
-    let mut welcome = Welcome { resume: Default::default() };
+    let mut welcome = Welcome { resume: Default::default(), history: epoch::history(tx)? };
     for held in &hello.attempts {
         let Some(attempt) = attempts::attempt_get(tx, &held.attempt)? else { continue };
         if is_of(&attempt, &hello.name, held.fence) && attempt.state != "finished" {
@@ -189,6 +193,7 @@ pub fn orders(tx: &mut Tx<'_>, poll: &Poll, now: Timestamp) -> Result<Orders, Er
     }
     orders.forget = attempts::attempt_list_forgettable(tx, &worker.name, MOST_FORGOTTEN)?;
     let builds = attempts::build_list_forgettable(tx, &worker.name, MOST_FORGOTTEN)?;
+    orders.history = epoch::history(tx)?;
     orders.forget_builds = builds.into_iter().map(|build| build.0).collect();
     Ok(orders)
 }

@@ -99,7 +99,7 @@ impl Judge {
             superseding: spec.superseding(),
             manual_promotion: spec.manual_promotion,
             held: environment.held.as_ref().map(|held| {
-                let code = if held.code == "restored" { Code::Restored } else { Code::HeldAfterUnlock };
+                let code = if held.code == crate::epoch::RESTORED { Code::Restored } else { Code::HeldAfterUnlock };
                 let mark =
                     Mark { by: Some(held.by.clone()), at: Some(held.at), until: None, reason: held.reason.clone() };
                 (code, mark)

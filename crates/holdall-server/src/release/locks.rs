@@ -99,7 +99,15 @@ pub fn trouble(tx: &mut Tx<'_>, deployment: &DeploymentRow) -> Result<Option<Tro
         return Ok(None);
     }
     let progress = progress(tx, deployment)?;
-    let Some(build) = progress.failed else { return Ok(None) };
+    let Some(build) = progress.failed else {
+        // After a loss of history there may be no build that shows it.
+        return Ok(deployment.in_doubt.then(|| Trouble {
+            code: Code::InDoubt,
+            place: format!("deployment {}", deployment.number),
+            build: deployment.build,
+            since: Some(deployment.started_at),
+        }));
+    };
     if progress.working && !deployment.in_doubt {
         return Ok(None);
     }

@@ -26,11 +26,12 @@ fn each_request_is_let_in_or_not() {
     let origin = "Origin: http://localhost:4650\r\n";
     let foreign = "Origin: http://evil.example\r\n";
     let here = "localhost:4650";
-    let (info, tokens, hello, events) = (
+    let (info, tokens, hello, events, backup) = (
         format!("{API}/info"),
         format!("{API}/tokens"),
         format!("{API}/worker/hello"),
         format!("{API}/builds/1/events"),
+        format!("{API}/backup"),
     );
     for (method, path, host, head, status) in [
         // Anyone may ask who this is, and nothing else.
@@ -54,6 +55,12 @@ fn each_request_is_let_in_or_not() {
         ("POST", &hello, here, vec![admin], 400),
         ("GET", &tokens, here, vec![worker], 403),
         ("POST", &tokens, here, vec![worker], 403),
+        // A backup holds everything.
+        ("POST", &backup, here, vec![], 401),
+        ("POST", &backup, here, vec![worker], 403),
+        ("POST", &backup, here, vec![admin, foreign], 403),
+        ("GET", &backup, here, vec![admin], 405),
+        ("POST", &backup, here, vec![admin], 200),
         ("GET", &info, here, vec![worker], 200),
         // Only under its own names.
         ("GET", &info, "evil.example", vec![], 403),

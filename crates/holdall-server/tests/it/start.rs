@@ -55,7 +55,7 @@ fn a_database_that_cannot_be_used_is_said_so() {
         .unwrap();
     server.stop();
     let refused = refusal(newer.config());
-    assert!(refused.contains("use a newer holdall"), "{refused}");
+    assert!(refused.contains("schema version 1001") && refused.contains("use holdall "), "{refused}");
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config = Place::sqlite().config();

@@ -11,10 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use holdall_engine::ids::{BuildId, JobId, PipelineId};
 use holdall_engine::status::BuildStatus;
 use holdall_protocol::worker::{
-    Assignment, CheckOrder, Ending, Fact, HeldAttempt, Hello, Orders, Poll, Report, ReportAnswer, ResourceResult,
-    StepSpec, Stream, Welcome,
+    Assignment, CheckOrder, Ending, Fact, HeldAttempt, Hello, History, Orders, Poll, Report, ReportAnswer,
+    ResourceResult, StepSpec, Stream, Welcome,
 };
 use holdall_server::lifecycle::now;
+use holdall_server::serve::restore::Site;
 use holdall_server::serve::{ServeConfig, Server, WorkerChoice};
 use holdall_server::{pipelines, serve};
 use holdall_store::builds::{BuildRow, NewBuild};
@@ -76,6 +77,23 @@ impl Place {
 
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where a backup is restored to for a server here.
+    pub fn site(&self) -> Site {
+        match &self.database {
+            Some(url) => Site::Postgres(url.clone()),
+            None => Site::Folder(self.dir.path().join("data")),
+        }
+    }
+
+    /// Another place of the same kind where nothing is.
+    pub fn empty_like(other: &Place) -> Place {
+        let database = other.database.as_ref().map(|_| {
+            let url = holdall_store::testing::postgres_empty().expect("there was one");
+            url.expect("a database")
+        });
+        Place { database, ..Place::sqlite() }
     }
 
     pub fn config(&self) -> ServeConfig {
@@ -274,6 +292,8 @@ pub struct FakeWorker {
     pub team: Option<String>,
     /// Attempts that it has on its disk.
     pub held: BTreeMap<String, Assignment>,
+    /// What it remembers of the server's history.
+    pub history: Option<History>,
     /// Whether it reports everything twice.
     pub twice: bool,
 }
@@ -287,6 +307,7 @@ impl FakeWorker {
             tags: Vec::new(),
             team: None,
             held: BTreeMap::new(),
+            history: None,
             twice: false,
         }
     }
@@ -302,6 +323,7 @@ impl FakeWorker {
             slots: self.slots,
             version: "0".to_owned(),
             attempts: held.map(|held| HeldAttempt { attempt: held.attempt.clone(), fence: held.fence }).collect(),
+            history: self.history.clone(),
         };
         server.ask("POST", "/worker/hello", &hello)
     }

@@ -227,7 +227,7 @@ fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State
                 .collect();
             state.hellos.push(hello);
             shared.1.notify_all();
-            (200, serde_json::to_string(&Welcome { resume }).unwrap())
+            (200, serde_json::to_string(&Welcome { resume, history: None }).unwrap())
         }
         "poll" => {
             let poll: Poll = serde_json::from_slice(body).unwrap();

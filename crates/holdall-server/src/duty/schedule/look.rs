@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use holdall_engine::ids::{BuildId, JobId};
 use holdall_engine::plan::LockMode;
 use holdall_engine::release::Role;
-use holdall_engine::release::bags::{barred, choose, held, held_back};
+use holdall_engine::release::bags::{BagsView, Mark, barred, choose, held, held_back};
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::resolve::{Failure, Unresolved, resolve_inputs};
 use holdall_engine::schedule::{CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView};
 use holdall_engine::version::Version;
 use holdall_store::builds::{self, BuildInput, BuildRow};
-use holdall_store::environments::{self, EnvironmentRow};
+use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::history::TxHistory;
 use holdall_store::jobs::{self, InputRow, JobRow};
 use holdall_store::{StoreError, Tx, bags, checks, locks, versions};
 
+use crate::epoch::RESTORED;
 use crate::error::from_json;
 use crate::release::bags::{Judge, bag_number, bag_version};
 use crate::release::deployments::{deployment_of_version, deployment_view};
@@ -70,6 +71,9 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
         job,
     };
     look_at_inputs(tx, &mut looked, &rows, judge.as_ref(), &pending)?;
+    if judge.is_none() {
+        looked.view.automatic_holds.extend(looked.environment.as_ref().and_then(restored));
+    }
     if let Some(demand) = &looked.spec.demand {
         if looked.spec.role.is_none() && allows(tx, &demand.environment, &looked.view.pipeline)? != Some(true) {
             looked.view.inputs.holds.push(not_allowed(&demand.environment, &looked.view.pipeline));
@@ -133,6 +137,29 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
     Ok(Some(looked))
 }
 
+/// Nobody knows what a deployment has done: it is never deployed again by itself.
+fn in_doubt(looked: &Look, deployment: &DeploymentRow) -> Hold {
+    let (number, bag) = (deployment.number, deployment.bag);
+    Hold::new(
+        Code::InDoubt,
+        format!("nobody knows how far deployment {number} of bag {bag} has come: look at the environment first"),
+    )
+    .since(Some(deployment.started_at))
+    .command(format!("holdall job trigger {}", looked.view.name))
+}
+
+/// Until a person has confirmed what is live after a loss of history, no job of the environment starts by itself.
+fn restored(environment: &EnvironmentRow) -> Option<Hold> {
+    let hold = environment.held.as_ref().filter(|hold| hold.code == RESTORED)?;
+    let view = BagsView {
+        system: environment.system_name.clone(),
+        environment: environment.name.clone(),
+        ..BagsView::default()
+    };
+    let mark = Mark { by: Some(hold.by.clone()), at: Some(hold.at), until: None, reason: hold.reason.clone() };
+    Some(held(&view, Code::Restored, &mark))
+}
+
 fn pause(pause: &jobs::Pause) -> Pause {
     Pause { by: pause.by.clone(), at: pause.at, reason: pause.reason.clone() }
 }
@@ -192,6 +219,10 @@ fn look_at_inputs(
                     && let Some(deployment) = deployment_of_version(tx, environment, &resolved.version)?
                 {
                     view.deployment = Some(deployment_view(&deployment, &environment.name));
+                    if deployment.in_doubt && matches!(looked.spec.role, Some(Role::Deploy { .. })) {
+                        let hold = in_doubt(looked, &deployment);
+                        looked.view.automatic_holds.push(hold);
+                    }
                 }
                 looked.pipes.extend(resolved.passed_builds);
                 looked.inputs.push(BuildInput {
