@@ -136,6 +136,16 @@ impl Client {
         self.answer(response)
     }
 
+    /// Has the server put something together, whose bytes are read as they come.
+    pub fn download(&self, path: &str) -> Result<impl Read + Send + use<>, ClientError> {
+        let request = self.with_token(self.agent.post(self.url(path)));
+        let mut response = request.send_empty().map_err(|error| self.transport(error))?;
+        if response.status() != 200 {
+            return Err(self.refusal(&mut response));
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     /// Opens bytes that are read as they come.
     pub fn open(&self, path: &str, headers: &[(&str, &str)]) -> Result<impl Read + Send + use<>, ClientError> {
         let mut request = self.with_token(self.agent.get(self.url(path)));

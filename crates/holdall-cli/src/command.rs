@@ -4,6 +4,7 @@
 //! [`run`]. A variant without a doc comment takes its help from the doc comment of its arguments.
 
 mod audit;
+mod backup;
 mod bag;
 mod build;
 mod completion;
@@ -75,6 +76,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Worker(worker::WorkerArgs),
     Resolve(resolve::ResolveArgs),
     Completion(completion::CompletionArgs),
@@ -110,6 +113,8 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
         Command::Doctor(args) => doctor::run(ctx, args),
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Backup(args) => backup::run(ctx, args),
+        Command::Restore(args) => backup::run_restore(args),
         Command::Worker(args) => worker::run(ctx, args),
         Command::Completion(args) => completion::run(ctx, args),
         Command::Help(args) => help::run(ctx, args),

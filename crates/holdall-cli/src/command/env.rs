@@ -1,8 +1,9 @@
 //! `holdall env`.
 
 use clap::{Args, Subcommand};
-use holdall_protocol::api::{Deployment, EnvironmentDetail, EnvironmentSummary, LockSummary};
+use holdall_protocol::api::{Act, Deployment, EnvironmentDetail, EnvironmentSummary, LockSummary};
 
+use crate::act::{ActArgs, Care, perform};
 use crate::client::escape;
 use crate::context::{Context, SystemArgs};
 use crate::error::CliError;
@@ -19,6 +20,7 @@ pub struct EnvArgs {
 enum EnvCommand {
     List(ListArgs),
     Show(ShowArgs),
+    Confirm(ConfirmArgs),
 }
 
 /// Lists the environments, in chain order
@@ -41,6 +43,20 @@ struct ShowArgs {
     output: OutputArgs,
 }
 
+/// Says that what an environment shows is what is live there, after its history was restored
+///
+/// Until then nothing starts there by itself. Look first what is live, and deploy the right bag by hand where it is not
+/// the one that is shown.
+#[derive(Debug, Args)]
+struct ConfirmArgs {
+    /// Its name
+    environment: String,
+    #[command(flatten)]
+    system: SystemArgs,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
 /// Runs one of the commands.
 pub fn run(ctx: &Context, args: EnvArgs) -> Result<(), CliError> {
     match args.command {
@@ -54,6 +70,11 @@ pub fn run(ctx: &Context, args: EnvArgs) -> Result<(), CliError> {
             let path = format!("systems/{}/environments/{}", escape(&system), escape(&args.environment));
             let detail: EnvironmentDetail = ctx.client()?.get(&path)?;
             args.output.print(&detail, |style| detail_text(&detail, style))
+        }
+        EnvCommand::Confirm(args) => {
+            let system = ctx.system_of(&args.system, &args.environment)?;
+            let act = Act::EnvironmentConfirm { system, environment: args.environment };
+            perform(ctx, act, &args.act, Care::Destructive).map(drop)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the binary `holdall`: each runs the real one, in a folder of its own.
 
+mod backup;
 mod client;
 mod client_acts;
 mod client_builds;

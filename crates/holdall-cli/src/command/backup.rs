@@ -1,0 +1,251 @@
+//! `holdall backup` and `holdall restore`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use holdall_protocol::api::Time;
+use holdall_server::serve::restore::{self, Site, SiteError};
+use holdall_store::backup::{self, BackupError, Written};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{CliError, Kind};
+use crate::output::{OutputArgs, plain};
+
+/// Writes a backup of everything that the server keeps into a file
+///
+/// The server goes on meanwhile: the backup is of one moment. It is text (JSON, one value a line), and both SQLite and
+/// PostgreSQL are restored from it. It holds what systems and pipelines hold, credentials among it; only its owner can
+/// read it.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file; one that is there is left alone
+    file: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// The data folder of a server on SQLite, instead of asking the server; it may run or not
+    #[arg(long, value_name = "DIR", conflicts_with = "database")]
+    data_dir: Option<PathBuf>,
+    /// The PostgreSQL database of a server, instead of asking the server
+    #[arg(long, value_name = "postgres://...")]
+    database: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Restores a backup into a new data folder or an empty database
+///
+/// A new epoch begins: what happened after the backup is not known any more. All numbers skip ahead, nothing that was
+/// under way goes on by itself, and every environment is held (`restored`) until a person has confirmed what is live
+/// there: `holdall env confirm`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    file: PathBuf,
+    /// The data folder of the server to come, on SQLite
+    #[arg(long, value_name = "DIR", required_unless_present = "database", conflicts_with = "database")]
+    data_dir: Option<PathBuf>,
+    /// An empty PostgreSQL database
+    #[arg(long, value_name = "postgres://...")]
+    database: Option<String>,
+    /// Only say what it would do
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What a backup is, for `-o json`.
+#[derive(Debug, Serialize)]
+struct BackupView {
+    file: String,
+    bytes: u64,
+    rows: u64,
+    schema: i64,
+    epoch: i64,
+    taken_at: Time,
+}
+
+/// What a restore did, for `-o json`.
+#[derive(Debug, Serialize)]
+struct RestoreView {
+    done: bool,
+    site: String,
+    backup: BackupView,
+    epoch: i64,
+    held: Vec<String>,
+    in_doubt: Vec<String>,
+    ended_builds: usize,
+}
+
+impl From<SiteError> for CliError {
+    fn from(error: SiteError) -> CliError {
+        let kind = match &error {
+            SiteError::Folder(holdall_server::serve::ServeError::InUse { .. })
+            | SiteError::Backup { source: BackupError::NotEmpty(_), .. } => Kind::Held,
+            SiteError::Nothing(_) => Kind::NotFound,
+            SiteError::Backup { source: BackupError::Damaged { .. } | BackupError::CutShort(_), .. } => Kind::Invalid,
+            SiteError::Folder(_) | SiteError::Backup { .. } => Kind::Failed,
+        };
+        CliError::new(kind, error.to_string())
+    }
+}
+
+/// Writes a backup.
+pub fn run(ctx: &Context, args: BackupArgs) -> Result<(), CliError> {
+    refuse_overwriting(&args)?;
+    let mut draft = Draft::new(&args.file)?;
+    match site(args.data_dir.as_ref(), args.database.as_ref()) {
+        Some(site) => {
+            restore::back_up(&site, &mut draft)?;
+        }
+        None => {
+            let mut reader = ctx.client()?.download("backup")?;
+            io::copy(&mut reader, &mut draft).map_err(|error| {
+                CliError::new(Kind::Unreachable, format!("the backup was cut short: {error}")).hint("try it again")
+            })?;
+        }
+    }
+    draft.sync()?;
+    let written = verified(&draft.path)?;
+    refuse_overwriting(&args)?;
+    let view = view(&args.file, draft.publish(&args.file)?, &written);
+    args.output.print(&view, |style| {
+        format!("{}: {} rows, {} bytes, of {}.\n", plain(&view.file), view.rows, view.bytes, style.ago(view.taken_at))
+    })
+}
+
+fn refuse_overwriting(args: &BackupArgs) -> Result<(), CliError> {
+    if args.force || !args.file.exists() {
+        return Ok(());
+    }
+    Err(CliError::new(Kind::Held, format!("{} is there already", args.file.display()))
+        .hint("give another name, or write over it with --force"))
+}
+
+fn site(data_dir: Option<&PathBuf>, database: Option<&String>) -> Option<Site> {
+    data_dir.cloned().map(Site::Folder).or_else(|| database.cloned().map(Site::Postgres))
+}
+
+fn verified(path: &Path) -> Result<Written, CliError> {
+    let mut input = BufReader::new(open(path)?);
+    backup::verify(&mut input).map_err(|error| CliError::failed(format!("{}: {error}", path.display())))
+}
+
+fn open(path: &Path) -> Result<File, CliError> {
+    File::open(path).map_err(|error| {
+        let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
+        CliError::new(kind, format!("{} cannot be read: {error}", path.display()))
+    })
+}
+
+fn view(file: &Path, bytes: u64, written: &Written) -> BackupView {
+    BackupView {
+        file: file.display().to_string(),
+        bytes,
+        rows: written.rows,
+        schema: written.header.schema,
+        epoch: written.header.epoch,
+        taken_at: Time(written.header.taken_at),
+    }
+}
+
+/// A file on its way: it gets its name when it is whole, and goes when it does not become so.
+struct Draft {
+    path: PathBuf,
+    out: BufWriter<File>,
+}
+
+impl Draft {
+    fn new(target: &Path) -> Result<Draft, CliError> {
+        let mut name = target.as_os_str().to_owned();
+        name.push(format!(".part-{}", std::process::id()));
+        let path = PathBuf::from(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| CliError::failed(format!("{} cannot be written: {error}", path.display())))?;
+        Ok(Draft { path, out: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Sees to it that all of it is on the disk.
+    fn sync(&mut self) -> Result<(), CliError> {
+        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        synced.map_err(|error| CliError::failed(format!("{} cannot be written: {error}", self.path.display())))
+    }
+
+    /// Gives it its name; gives how many bytes it has.
+    fn publish(self, target: &Path) -> Result<u64, CliError> {
+        let fails = |error| CliError::failed(format!("{} cannot be written: {error}", target.display()));
+        let bytes = self.out.get_ref().metadata().map_err(fails)?.len();
+        std::fs::rename(&self.path, target).map_err(fails)?;
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(fails)?;
+        Ok(bytes)
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // It is gone where it has got its name.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Restores a backup.
+pub fn run_restore(args: RestoreArgs) -> Result<(), CliError> {
+    let Some(site) = site(args.data_dir.as_ref(), args.database.as_ref()) else {
+        return Err(CliError::invalid("where is it to be restored").hint("add --data-dir DIR or --database URL"));
+    };
+    let file = open(&args.file)?;
+    let bytes = file.metadata()?.len();
+    let name = args.file.file_name().unwrap_or(args.file.as_os_str()).to_string_lossy();
+    let mut input = BufReader::with_capacity(1 << 18, file);
+    let restored = restore::restore(&site, &name, &mut input, !args.dry_run)?;
+    let begun = restored.after;
+    let view = RestoreView {
+        done: !args.dry_run,
+        site: site.to_string(),
+        backup: view(&args.file, bytes, &restored.backup),
+        epoch: begun.epoch,
+        held: begun.held,
+        in_doubt: begun.in_doubt,
+        ended_builds: begun.builds,
+    };
+    args.output.print(&view, |style| restored_text(&view, &style.ago(view.backup.taken_at)))
+}
+
+fn restored_text(view: &RestoreView, ago: &str) -> String {
+    let mut text = format!("{}: {} rows of {ago}, into {}.\n", plain(&view.backup.file), view.backup.rows, view.site);
+    text.push_str(&format!("Epoch {} begins: numbers skip ahead.\n", view.epoch));
+    if view.ended_builds > 0 {
+        text.push_str(&format!("Ended, since nobody knows how they went on: {} builds.\n", view.ended_builds));
+    }
+    for name in &view.in_doubt {
+        text.push_str(&format!("In doubt: {}.\n", plain(name)));
+    }
+    if !view.held.is_empty() {
+        text.push_str("Held until a person confirms what is live there:\n");
+    }
+    for name in &view.held {
+        let (system, environment) = name.split_once('/').unwrap_or(("", name));
+        let (system, environment) = (plain(system), plain(environment));
+        text.push_str(&format!("  holdall env confirm {environment} --system {system} --reason \"...\"\n"));
+    }
+    if !view.done {
+        text.push_str("Nothing was changed: this was a dry run.\n");
+    }
+    text
+}
