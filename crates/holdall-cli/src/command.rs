@@ -3,6 +3,7 @@
 //! To add a command: a file in `command/` with `XArgs` and `run(ctx, args)`, a variant of [`Command`], a line in
 //! [`run`]. A variant without a doc comment takes its help from the doc comment of its arguments.
 
+mod admin;
 mod audit;
 mod backup;
 mod bag;
@@ -74,6 +75,7 @@ pub enum Command {
     Audit(audit::AuditArgs),
     Token(token::TokenArgs),
     Doctor(doctor::DoctorArgs),
+    Admin(admin::AdminArgs),
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Backup(backup::BackupArgs),
@@ -111,6 +113,7 @@ pub fn run(ctx: &Context, command: Command) -> Result<(), CliError> {
         Command::Audit(args) => audit::run(ctx, args),
         Command::Token(args) => token::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
+        Command::Admin(args) => admin::run(ctx, args),
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Backup(args) => backup::run(ctx, args),

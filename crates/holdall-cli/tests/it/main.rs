@@ -3,6 +3,7 @@
 mod backup;
 mod client;
 mod client_acts;
+mod client_admin;
 mod client_builds;
 mod client_locks;
 mod client_terminal;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
+use holdall_engine::resolve::document::Document;
 use holdall_protocol::api::{
     CheckAnswer, CheckRequest, JobDetail, JobSummary, List, PipelineDetail, PipelineSummary, ResourceSummary,
     ResourceVersion,
@@ -29,6 +30,7 @@ pub fn routes() -> Router<App> {
         .route("/pipelines/{team}/{pipeline}", get(detail))
         .route("/pipelines/{team}/{pipeline}/jobs", get(jobs))
         .route("/jobs/{team}/{pipeline}/{job}", get(job))
+        .route("/jobs/{team}/{pipeline}/{job}/history", get(history))
         .route("/resources", get(resources))
         .route("/resources/{team}/{pipeline}/{resource}/versions", get(versions))
         .route("/resources/{team}/{pipeline}/{resource}/check", post(check))
@@ -65,6 +67,14 @@ async fn job(
 ) -> ApiResult<Json<JobDetail>> {
     let detail = app.store.read(move |tx| query::jobs::detail(tx, &team, &pipeline, &job)).await?;
     Ok(Json(detail))
+}
+
+/// What input resolution of the job depends on, in the format that `holdall resolve` reads.
+async fn history(
+    State(app): State<App>,
+    Path((team, pipeline, job)): Path<(String, String, String)>,
+) -> ApiResult<Json<Document>> {
+    Ok(Json(app.store.read(move |tx| query::jobs::history(tx, &team, &pipeline, &job)).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]

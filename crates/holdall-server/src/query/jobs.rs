@@ -2,11 +2,13 @@
 
 use holdall_engine::ids::PipelineId;
 use holdall_engine::pipeline::Pipeline;
+use holdall_engine::resolve::document::Document;
 use holdall_engine::schedule::JobSpec;
 use holdall_protocol::api::{Group, JobDetail, JobInput, JobSummary, PipelineDetail, PipelineSummary};
 use holdall_store::builds::{self, BuildRow};
+use holdall_store::jobs::{self, JobRow};
 use holdall_store::pipelines::{self, PipelineRow};
-use holdall_store::{Tx, environments, jobs};
+use holdall_store::{Tx, environments};
 
 use super::{builds as build_query, time, why};
 use crate::acts::build_ref;
@@ -18,6 +20,13 @@ const SHOWN_BUILDS: i64 = 30;
 
 fn find(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<PipelineRow, Error> {
     pipelines::pipeline_find(tx, team, name)?.ok_or_else(|| Error::not_found(format!("pipeline {team}/{name}")))
+}
+
+fn find_job(tx: &mut Tx<'_>, team: &str, pipeline: &str, name: &str) -> Result<(PipelineRow, JobRow), Error> {
+    let row = find(tx, team, pipeline)?;
+    let job =
+        jobs::job_find(tx, row.id, name)?.ok_or_else(|| Error::not_found(format!("job {team}/{pipeline}/{name}")))?;
+    Ok((row, job))
 }
 
 /// All pipelines, or one team's.
@@ -87,7 +96,7 @@ pub(super) fn list_of(tx: &mut Tx<'_>, id: PipelineId) -> Result<Vec<JobSummary>
     Ok(rows.iter().map(|row| summary(row, &config, &latest)).collect())
 }
 
-fn summary(row: &jobs::JobRow, config: &Pipeline, latest: &[BuildRow]) -> JobSummary {
+fn summary(row: &JobRow, config: &Pipeline, latest: &[BuildRow]) -> JobSummary {
     let mine = || latest.iter().filter(|build| build.job == row.id);
     JobSummary {
         team: row.team.clone(),
@@ -107,9 +116,7 @@ fn summary(row: &jobs::JobRow, config: &Pipeline, latest: &[BuildRow]) -> JobSum
 
 /// A job, whole.
 pub fn detail(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<JobDetail, Error> {
-    let pipeline = find(tx, team, pipeline_name)?;
-    let row = jobs::job_find(tx, pipeline.id, name)?
-        .ok_or_else(|| Error::not_found(format!("job {team}/{pipeline_name}/{name}")))?;
+    let (pipeline, row) = find_job(tx, team, pipeline_name, name)?;
     let spec: JobSpec = from_json(&row.spec)?;
     let config = pipelines::pipeline_config(tx, pipeline.id)?;
     let latest = builds::build_list_latest(tx, pipeline.id)?;
@@ -137,4 +144,10 @@ pub fn detail(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> R
         guarded: build_query::is_guarded(&spec),
         summary: summary(&row, &config, &latest),
     })
+}
+
+/// Everything that the resolution of a job's inputs depends on.
+pub fn history(tx: &mut Tx<'_>, team: &str, pipeline: &str, name: &str) -> Result<Document, Error> {
+    let (_, row) = find_job(tx, team, pipeline, name)?;
+    holdall_store::history::export(tx, row.id)?.ok_or_else(|| Error::not_found(format!("job {team}/{pipeline}/{name}")))
 }

@@ -3,6 +3,7 @@
 mod access;
 mod durable;
 mod flow;
+mod history;
 mod release;
 mod start;
 mod streams;

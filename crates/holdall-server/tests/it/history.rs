@@ -1,0 +1,230 @@
+//! The history of a job taken out of a running server: resolved elsewhere, it gives what the server's builds took.
+
+use std::collections::BTreeMap;
+
+use holdall_engine::ids::{BuildId, PipelineId};
+use holdall_engine::resolve::document::{Document, Evaluation};
+use holdall_engine::status::BuildStatus;
+use holdall_engine::version::Version;
+use holdall_protocol::api::{Act, ActAnswer, ActRequest, PinTarget, TickTarget};
+use holdall_protocol::worker::Ending;
+use holdall_server::lifecycle::now;
+use holdall_store::builds::{self, BuildRow};
+use holdall_store::versions::{self, NewVersion};
+use holdall_store::{Tx, jobs, resources};
+
+use crate::support::{FakeWorker, Place, TestServer, finished, on_both_databases, output, started, success};
+
+on_both_databases!(what_is_resolved_elsewhere_is_what_the_next_build_takes);
+
+/// `ship` starts only when a person says so: then nothing happens between a look at the history and its build.
+const PIPELINE: &str = "
+resources:
+- { name: repo, type: mock, source: { initial_version: one } }
+- { name: image, type: mock, source: { no_initial_version: true } }
+jobs:
+- name: unit
+  plan:
+  - { get: repo, trigger: true, version: every }
+  - task: unit
+    config: { platform: linux, run: { path: 'true' } }
+- name: lint
+  plan:
+  - { get: repo, trigger: true, version: every }
+  - task: lint
+    config: { platform: linux, run: { path: 'true' } }
+- name: pack
+  plan:
+  - { get: repo, trigger: true, passed: [unit], version: every }
+  - { put: image, params: { version: packed } }
+- name: ship
+  plan:
+  - { get: repo, passed: [unit, lint] }
+  - { get: image, passed: [pack] }
+- name: audit
+  plan:
+  - { get: code, resource: repo, passed: [unit], version: every }
+";
+
+struct Live {
+    server: TestServer,
+    worker: FakeWorker,
+    pipeline: PipelineId,
+    /// Versions that fail `lint`.
+    bad: Vec<&'static str>,
+}
+
+impl Live {
+    fn start(place: &Place) -> Live {
+        let server = TestServer::start(place);
+        let pipeline = server.pipeline("p", PIPELINE);
+        let worker = FakeWorker::new("w");
+        worker.hello(&server);
+        Live { server, worker, pipeline, bad: Vec::new() }
+    }
+
+    fn builds(&self, job: &str) -> Vec<BuildRow> {
+        self.server.builds_of(self.server.job(self.pipeline, job))
+    }
+
+    fn got(&self, build: BuildId) -> BTreeMap<String, Version> {
+        let inputs = self.server.store().read_blocking(move |tx| builds::build_inputs(tx, build)).expect("a read");
+        inputs.into_iter().map(|input| (input.name, input.version)).collect()
+    }
+
+    /// Waits until the scheduler has looked at everything; gives whether any build is open then, or none was made yet.
+    fn is_busy(&self) -> bool {
+        let looked = |tx: &mut Tx<'_>| Ok(jobs::dirty(tx, 1)?.is_empty().then_some(()));
+        self.server.wait("the scheduler has looked", looked);
+        let builds = self.server.store().read_blocking(|tx| builds::build_list(tx, None, 1000)).expect("a read");
+        builds.is_empty() || builds.iter().any(|build| !build.status.is_terminal())
+    }
+
+    /// Works until there is nothing left to do.
+    fn settle(&mut self) {
+        while self.is_busy() {
+            let orders = self.worker.poll(&self.server);
+            self.worker.check(&self.server, &orders.checks);
+            for step in orders.start {
+                let version = self.got(BuildId(step.build)).remove("repo").unwrap_or_default();
+                let fails = step.name == "lint" && self.bad.iter().any(|bad| version.0["version"] == *bad);
+                let end = match fails {
+                    true => Ending::Exited { status: 1, result: None, artifacts: Vec::new() },
+                    false => success(&step),
+                };
+                let name = format!("{}\n", step.name);
+                let facts = vec![started(&step), output(&step, 0, name.as_bytes()), finished(&step, end)];
+                self.worker.report(&self.server, facts);
+            }
+        }
+    }
+
+    /// Pushes versions, each after the one before has gone through the jobs.
+    fn push(&mut self, names: &[&'static str]) {
+        for name in names {
+            let pipeline = self.pipeline;
+            let new = NewVersion { version: Version::of("version", name), metadata: Vec::new() };
+            self.server
+                .store()
+                .write_blocking(move |tx| {
+                    let row = resources::resource_find(tx, pipeline, "repo")?.expect("the resource");
+                    versions::versions_save(tx, row.scope.expect("a scope"), &[new], now())
+                })
+                .expect("a write");
+            self.settle();
+        }
+    }
+
+    fn act(&self, act: Act) {
+        let request =
+            ActRequest { act, reason: Some("because".to_owned()), ticket: None, dry_run: false, preview_token: None };
+        let answer: ActAnswer = self.server.ask("POST", "/acts", &request);
+        assert!(answer.done);
+    }
+
+    fn history(&self, job: &str) -> Document {
+        let answer = self.server.send("GET", &format!("/jobs/main/p/{job}/history"), &());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Document::parse(&answer.body).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    /// Resolves the history of a job, lets the server start a build, and compares all that was decided.
+    fn compare(&mut self, job: &str) -> Evaluation {
+        let decided = self.history(job).evaluate();
+        let build = self.server.trigger(self.server.job(self.pipeline, job));
+        if decided.resolution.resolved {
+            self.settle();
+        } else {
+            self.is_busy();
+        }
+        let settled = self.server.build(build);
+        if !decided.resolution.resolved {
+            assert_eq!(settled.status, BuildStatus::Pending, "nothing resolves, nothing starts");
+            self.act(Act::BuildAbort { build: build.0, force: false });
+            self.settle();
+            return decided;
+        }
+        assert_eq!(settled.status, BuildStatus::Succeeded);
+        let (took, from) = self
+            .server
+            .store()
+            .read_blocking(move |tx| {
+                Ok::<_, holdall_store::StoreError>((builds::build_inputs(tx, build)?, builds::build_pipes(tx, build)?))
+            })
+            .expect("a read");
+        let mut vouched: Vec<BuildId> = Vec::new();
+        for input in &decided.resolution.inputs {
+            let resolved = input.result.as_ref().expect("all are resolved");
+            let took = took.iter().find(|took| took.name == input.name).expect("the build has the input");
+            assert_eq!(took.version, resolved.version, "{job}, {}", input.name);
+            assert_eq!(took.first_occurrence, resolved.first_occurrence, "{job}, {}", input.name);
+            vouched.extend(&resolved.passed_builds);
+        }
+        assert_eq!(took.len(), decided.resolution.inputs.len());
+        vouched.sort();
+        vouched.dedup();
+        assert_eq!(from, vouched, "{job}: the builds that vouched");
+        decided
+    }
+}
+
+/// The chosen version of an input.
+fn chosen(decided: &Evaluation, input: &str) -> String {
+    let input = decided.resolution.inputs.iter().find(|other| other.name == input).expect("the input");
+    match &input.result {
+        Ok(resolved) => resolved.version.0["version"].clone(),
+        Err(unresolved) => unresolved.failure.to_string(),
+    }
+}
+
+fn what_is_resolved_elsewhere_is_what_the_next_build_takes(place: &Place) {
+    let mut live = Live::start(place);
+    live.settle();
+    assert_eq!(chosen(&live.compare("ship"), "repo"), "one");
+    assert_eq!(chosen(&live.compare("audit"), "code"), "one");
+
+    live.bad = vec!["three"];
+    live.push(&["two", "three"]);
+    assert_eq!(live.builds("lint").len(), 3);
+    let ship = live.compare("ship");
+    assert_eq!((chosen(&ship, "repo"), chosen(&ship, "image")), ("two".to_owned(), "packed".to_owned()));
+    assert_eq!(chosen(&live.compare("ship"), "repo"), "two", "the same once more, and no first occurrence");
+    // One at a time, each newer than the last.
+    for version in ["two", "three", "three"] {
+        assert_eq!(chosen(&live.compare("audit"), "code"), version);
+    }
+
+    let version = |name: &str| TickTarget::Resource {
+        team: "main".to_owned(),
+        pipeline: "p".to_owned(),
+        resource: "repo".to_owned(),
+        version: format!("version:{name}"),
+    };
+    live.act(Act::Disable { target: version("two"), and_bags: false, until: None });
+    live.settle();
+    assert_eq!(chosen(&live.compare("ship"), "repo"), "one");
+
+    let repo =
+        || PinTarget::Resource { team: "main".to_owned(), pipeline: "p".to_owned(), resource: "repo".to_owned() };
+    live.act(Act::Pin { target: repo(), version: "version:three".to_owned(), until: None });
+    live.settle();
+    let ship = live.compare("ship");
+    assert_eq!(chosen(&ship, "repo"), "no satisfiable builds from passed jobs found for set of inputs");
+    assert_eq!(chosen(&live.compare("audit"), "code"), "three");
+    live.act(Act::Unpin { target: repo() });
+
+    // A job is gone: it is not in the document, and what only it held back goes on.
+    live.pipeline = live.server.pipeline(
+        "p",
+        &PIPELINE.replace("[unit, lint]", "[unit]").replace("- name: lint\n", "- name: style\n  old_name: lint\n"),
+    );
+    live.settle();
+    assert_eq!(live.history("ship").jobs, ["unit", "pack", "ship"]);
+    assert_eq!(chosen(&live.compare("ship"), "repo"), "three");
+    assert_eq!(chosen(&live.compare("audit"), "code"), "three");
+
+    for unknown in ["/jobs/main/p/nothing/history", "/jobs/main/nothing/ship/history", "/jobs/nobody/p/ship/history"] {
+        let answer = live.server.send("GET", unknown, &());
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (404, Some("not_found")), "{answer:?}");
+    }
+}
