@@ -7,7 +7,7 @@
 //! - [`why`]: what ruled an input out.
 //! - [`document`]: the history of a job as a JSON file, and its evaluation away from the server.
 //!
-//! The scheduler decides what follows from a resolution; see `README.md` in the folder for the search itself.
+//! The scheduler decides what follows from a resolution.
 
 pub mod document;
 mod group;
@@ -119,8 +119,8 @@ pub struct Resolved {
 pub struct Unresolved {
     /// The reference's sentence for it.
     pub failure: Failure,
-    /// Everything that was tried and what ruled it out, in the order in which it was tried, each once. Inputs
-    /// that are tied together share one list.
+    /// Everything that was tried and what ruled it out, in the order in which it was tried, each once: a choice that
+    /// comes to what led nowhere before is named as that. Inputs that are tied together share one list.
     pub why: Arc<[Why]>,
 }
 

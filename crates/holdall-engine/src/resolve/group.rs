@@ -6,13 +6,18 @@
 //! `passed`, at once. The next frame is opened for the first requirement that no build vouched for yet. A frame
 //! that runs out of builds fails the build that its parent tried. The reference states this as a recursion; here
 //! the stack is a vector, because its depth is up to whoever wrote the pipeline.
+//!
+//! The reference walks what led nowhere again and again, once for every way to get there, which takes exponentially
+//! long in the number of inputs. Here `failed` remembers it; the result is the same.
 
+mod failed;
 mod offered;
 mod rejection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::failed::Failed;
 use self::offered::{Having, Offered};
 use self::rejection::{Reason, Rejections};
 use super::history::{BuildOrder, History, KnownVersion, Output, SucceededBuild, VersionState};
@@ -55,6 +60,8 @@ struct Member<'a> {
     passed: Vec<JobId>,
     pin: Option<KnownVersion>,
     chosen: Option<Chosen>,
+    /// How often a build of each of `passed` has vouched; zero: that requirement is open.
+    vouches: Vec<usize>,
 }
 
 /// A version under consideration, with the builds that vouched for it: at least one.
@@ -65,7 +72,8 @@ struct Chosen {
 
 /// A build that vouched for a candidate.
 struct Vouched {
-    job: JobId,
+    /// The job's place in the member's `passed`.
+    place: usize,
     build: BuildId,
     has_next: bool,
 }
@@ -84,6 +92,10 @@ struct Frame {
     builds: Offered,
     /// The inputs for which the build under trial vouched.
     touched: Vec<usize>,
+    /// When it was opened, on the clock of [`Search::now`].
+    opened: usize,
+    /// Whether what happens in it is the same wherever the search comes from.
+    is_independent: bool,
 }
 
 struct Search<'a, H: History> {
@@ -97,6 +109,12 @@ struct Search<'a, H: History> {
     resources: Vec<ResourceId>,
     /// The versions of the last set that led nowhere, by member.
     doomed: Vec<Option<Seen>>,
+    /// When that was.
+    doomed_at: usize,
+    /// Grows with every frame that is opened or fails.
+    now: usize,
+    /// Everything else that led nowhere.
+    failed: Failed,
     /// For `version: every`: the upstream builds that the last use came from, once one is found.
     last_used: Option<BTreeMap<JobId, BuildOrder>>,
     /// Resources of which the job never used a version.
@@ -116,11 +134,16 @@ enum Match {
 impl<'a> Member<'a> {
     fn new(input: &'a Input, pin: Option<KnownVersion>) -> Member<'a> {
         let passed: BTreeSet<JobId> = input.passed.iter().copied().collect();
-        Member { input, passed: passed.into_iter().collect(), pin, chosen: None }
+        Member { input, vouches: vec![0; passed.len()], passed: passed.into_iter().collect(), pin, chosen: None }
+    }
+
+    /// The job's place in `passed`.
+    fn place(&self, job: JobId) -> Option<usize> {
+        self.passed.binary_search(&job).ok()
     }
 
     fn vouched_by(&self, job: JobId) -> bool {
-        self.chosen.as_ref().is_some_and(|chosen| chosen.vouched.iter().any(|vouched| vouched.job == job))
+        self.place(job).is_some_and(|place| self.vouches[place] > 0)
     }
 
     fn matches(&self, output: &Output) -> Match {
@@ -157,6 +180,9 @@ impl<'a, H: History> Search<'a, H> {
         let resources: BTreeSet<ResourceId> = members.iter().map(|member| member.input.resource).collect();
         Search {
             doomed: members.iter().map(|_| None).collect(),
+            doomed_at: 0,
+            now: 0,
+            failed: Failed::default(),
             members,
             job,
             history,
@@ -172,53 +198,95 @@ impl<'a, H: History> Search<'a, H> {
     /// Searches; afterwards every member has a version, or the search has failed.
     fn run(&mut self) -> Result<bool, H::Error> {
         let mut stack: Vec<Frame> = Vec::new();
-        match self.open()? {
+        match self.open(0)? {
             None => return Ok(true),
             Some(frame) => stack.push(frame),
         }
         while let Some(frame) = stack.last_mut() {
             let Some((build, has_next)) = frame.builds.next(self.history, &self.resources)? else {
                 let depth = stack.len() - 1;
-                if let Some(Frame { input, job, builds, .. }) = stack.pop() {
-                    let (tried, having) = builds.into_tried();
-                    self.rejections.no_more_builds(input, job, tried, having, depth);
+                if let Some(frame) = stack.pop() {
+                    if frame.is_independent {
+                        self.failed.insert(&self.members);
+                    }
+                    let (tried, having) = frame.builds.into_tried();
+                    self.rejections.no_more_builds(frame.input, frame.job, tried, having, depth);
                 }
                 // The set with which this frame was opened led nowhere.
                 if let Some(parent) = stack.last_mut() {
-                    self.doomed = self.versions();
+                    self.doom();
                     self.restore(&mut parent.touched);
                 }
                 continue;
             };
             let depth = stack.len() - 1;
             let frame = stack.last_mut().expect("the loop's condition");
-            if self.vouch(frame, &build, has_next, depth) {
-                match self.open()? {
+            let input = frame.input;
+            if self.vouch(frame, &build, has_next, depth) && !self.leads_nowhere(&mut stack, build.order.build) {
+                let had_last_used = self.last_used.is_some();
+                match self.open(input)? {
                     None => return Ok(true),
                     Some(next) => stack.push(next),
                 }
-            } else {
-                let mut touched = std::mem::take(&mut frame.touched);
-                self.restore(&mut touched);
+                if had_last_used != self.last_used.is_some() {
+                    // What `version: every` prefers was settled only now: what came before might go another way.
+                    self.failed = Failed::default();
+                    stack.iter_mut().for_each(|frame| frame.is_independent = false);
+                }
+            } else if let Some(frame) = stack.last_mut() {
+                self.restore(&mut frame.touched);
             }
         }
         Ok(false)
     }
 
-    /// Opens a frame for the first requirement, by input in order and then by job id, that no build vouched for.
-    fn open(&mut self) -> Result<Option<Frame>, H::Error> {
-        for input in 0..self.members.len() {
-            for at in 0..self.members[input].passed.len() {
-                let job = self.members[input].passed[at];
-                if self.members[input].vouched_by(job) {
+    /// Opens a frame for the first requirement, by input in order and then by job id, that no build vouched for. All
+    /// those of the inputs before `from` are satisfied.
+    fn open(&mut self, from: usize) -> Result<Option<Frame>, H::Error> {
+        for input in from..self.members.len() {
+            for place in 0..self.members[input].passed.len() {
+                if self.members[input].vouches[place] > 0 {
                     continue;
                 }
+                let job = self.members[input].passed[place];
                 if let Some(builds) = self.builds(input, job)? {
-                    return Ok(Some(Frame { input, job, builds, touched: Vec::new() }));
+                    self.now += 1;
+                    let (opened, touched) = (self.now, Vec::new());
+                    return Ok(Some(Frame { input, job, builds, touched, opened, is_independent: true }));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Notes that what is chosen led nowhere.
+    fn doom(&mut self) {
+        self.doomed = self.versions();
+        self.now += 1;
+        self.doomed_at = self.now;
+    }
+
+    /// Whether what is chosen, the last time by `build` for the topmost frame, is known to lead nowhere: because the
+    /// same versions just did, which is the rule, or because the search was there before.
+    fn leads_nowhere(&mut self, stack: &mut [Frame], build: BuildId) -> bool {
+        let depth = stack.len() - 1;
+        let (input, job) = (stack[depth].input, stack[depth].job);
+        let is_doomed = self.members.iter().zip(&self.doomed).all(|(member, doomed)| {
+            member.chosen.as_ref().map(|chosen| chosen.seen.digest()) == doomed.as_ref().map(Seen::digest)
+        });
+        let has_failed = self.failed.contains(&self.members);
+        if is_doomed {
+            self.rejections.doomed(input, job, build, self.versions(), depth);
+            if !has_failed {
+                // By another way the search might come here with another set doomed, and go on.
+                let later = stack.iter_mut().rev().take_while(|frame| frame.opened > self.doomed_at);
+                later.for_each(|frame| frame.is_independent = false);
+            }
+        } else if has_failed {
+            self.rejections.doomed(input, job, build, failed::that_matter(&self.members), depth);
+            self.doom();
+        }
+        is_doomed || has_failed
     }
 
     /// The builds that are offered for a requirement; `None`: it is deferred to the input's other jobs.
@@ -253,9 +321,11 @@ impl<'a, H: History> Search<'a, H> {
         }
         let member = &self.members[input];
         let vouched = member.chosen.as_ref().map_or(0, |chosen| chosen.vouched.len());
-        let next = member.passed.iter().filter(|&&next| next > job && !member.vouched_by(next)).take(vouched);
+        let after = member.passed.partition_point(|&next| next <= job);
+        let next = (after..member.passed.len()).filter(|&place| member.vouches[place] == 0).take(vouched);
+        let next = next.map(|place| member.passed[place]);
         let mut offers = vec![Offered::newest_first(job, having)];
-        offers.extend(next.map(|&next| Offered::newest_first(next, self.constraining(next))));
+        offers.extend(next.map(|next| Offered::newest_first(next, self.constraining(next))));
         Offered::fetch_first(&mut offers, self.history, &self.resources)?;
         let wanted = offers.swap_remove(0);
         self.ahead = offers;
@@ -286,8 +356,7 @@ impl<'a, H: History> Search<'a, H> {
         Having(versions.collect())
     }
 
-    /// Lets a build vouch for every input that it concerns. Whether the frame's requirement is satisfied by it and
-    /// the versions are not those that just led nowhere.
+    /// Lets a build vouch for every input that it concerns. Whether the frame's requirement is satisfied by it.
     fn vouch(&mut self, frame: &mut Frame, build: &SucceededBuild, has_next: bool, depth: usize) -> bool {
         let reject = |rejections: &mut Rejections, of: usize, reason: Reason, at: usize| {
             let seen = Seen { outputs: build.outputs.clone(), at };
@@ -321,7 +390,8 @@ impl<'a, H: History> Search<'a, H> {
                     }
                     Match::Related => {}
                 }
-                let vouched = Vouched { job: frame.job, build: build.order.build, has_next };
+                let place = member.place(frame.job).expect("it is concerned");
+                let vouched = Vouched { place, build: build.order.build, has_next };
                 match &mut member.chosen {
                     Some(chosen) => chosen.vouched.push(vouched),
                     None if output.state == VersionState::Gone => {
@@ -334,6 +404,7 @@ impl<'a, H: History> Search<'a, H> {
                         member.chosen = Some(Chosen { seen, vouched: vec![vouched] });
                     }
                 }
+                member.vouches[place] += 1;
                 frame.touched.push(index);
             }
         }
@@ -343,24 +414,19 @@ impl<'a, H: History> Search<'a, H> {
             }
             return false;
         }
-        let is_doomed = self.members.iter().zip(&self.doomed).all(|(member, doomed)| {
-            member.chosen.as_ref().map(|chosen| chosen.seen.digest()) == doomed.as_ref().map(Seen::digest)
-        });
-        if is_doomed {
-            self.rejections.doomed(frame.input, frame.job, build.order.build, self.versions(), depth);
-        }
-        !is_doomed
+        true
     }
 
     /// Takes back what the last build vouched for.
     fn restore(&mut self, touched: &mut Vec<usize>) {
         for index in touched.drain(..) {
-            let chosen = &mut self.members[index].chosen;
-            if let Some(candidate) = chosen {
-                candidate.vouched.pop();
-                if candidate.vouched.is_empty() {
-                    *chosen = None;
-                }
+            let Member { chosen, vouches, .. } = &mut self.members[index];
+            let Some(candidate) = chosen else { continue };
+            if let Some(vouched) = candidate.vouched.pop() {
+                vouches[vouched.place] -= 1;
+            }
+            if candidate.vouched.is_empty() {
+                *chosen = None;
             }
         }
     }

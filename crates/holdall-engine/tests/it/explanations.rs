@@ -1,18 +1,29 @@
 //! Explanations are true, and complete: what they name stands in the way.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use holdall_engine::resolve::{Cause, Found, Resolution, Why};
+use holdall_engine::ids::BuildId;
+use holdall_engine::resolve::{Cause, Found, InputResult, MemoryHistory, Resolution, Why};
+use holdall_engine::status::BuildStatus;
 
 use crate::oracle::foretell;
-use crate::world::{Fate, Outcome, World, outcome, version, version_name};
+use crate::random;
+use crate::world::{Build, Fate, Outcome, World, digest, outcome, version, version_name};
 
-/// What is wrong with the explanations of a resolution.
-pub fn problem(world: &World, resolution: &Resolution) -> Option<String> {
+/// What is wrong with the explanations of a resolution of a world, whose past is given.
+pub fn problem(world: &World, resolution: &Resolution, history: &mut MemoryHistory) -> Option<String> {
     for (place, input) in resolution.inputs.iter().enumerate() {
         let Err(unresolved) = &input.result else { continue };
         if unresolved.why.is_empty() {
             return Some(format!("nothing explains {}", input.name));
+        }
+        // Inputs that are tied together share their explanations.
+        let shares =
+            |other: &InputResult| other.result.as_ref().is_err_and(|other| Arc::ptr_eq(&other.why, &unresolved.why));
+        let sharing: Vec<usize> = (0..resolution.inputs.len()).filter(|at| shares(&resolution.inputs[*at])).collect();
+        if sharing[0] < place {
+            continue;
         }
         let mut seen = Vec::new();
         for why in unresolved.why.iter() {
@@ -23,8 +34,10 @@ pub fn problem(world: &World, resolution: &Resolution) -> Option<String> {
             if !is_true(world, why) {
                 return Some(format!("not true: {why}"));
             }
-            let Some(changed) = undone(world, why) else { continue };
-            if still_says(&changed, place, why) {
+            let changed = undone(world, why);
+            let after =
+                if changed.resources == world.resources { changed.resolve_in(history) } else { changed.resolve() };
+            if sharing.iter().any(|place| still_says(&after, *place, why)) {
                 return Some(format!("undoing it changes nothing: {why}"));
             }
         }
@@ -37,8 +50,15 @@ fn is_true(world: &World, why: &Why) -> bool {
     let input = |name: &str| world.inputs.iter().find(|input| input.name == name).expect("a known input");
     let resource = |name: &str| &world.resources[input(name).resource];
     let stored = |of: &str, found: &Found| {
-        resource(of).versions.iter().find(|known| resource(of).checked && version(&known.name).digest() == found.digest)
+        resource(of).versions.iter().find(|known| resource(of).checked && digest(&known.name) == found.digest)
     };
+    // Whether a build has a version for an input.
+    let has = |build: &Build, name: &str, found: &Found| {
+        let got = build.got.iter().map(|(_, of, version)| (of, version));
+        let mut all = got.chain(build.put.iter().map(|(of, version)| (of, version)));
+        all.any(|(of, version)| *of == input(name).resource && digest(version) == found.digest)
+    };
+    let build_of = |id: BuildId| &world.builds[id.0 as usize - 1];
     // Where an explanation stands in a build: the job is one of the input's, and its own.
     if let Some(job) = why.cause.job() {
         let job = job.0 as usize - 1;
@@ -46,12 +66,9 @@ fn is_true(world: &World, why: &Why) -> bool {
             return false;
         }
         if let Some(build) = why.cause.build() {
-            let build = &world.builds[build.0 as usize - 1];
-            let has = |digest| {
-                let got = build.got.iter().map(|(_, _, name)| name);
-                got.chain(build.put.iter().map(|(_, name)| name)).any(|name| version(name).digest() == digest)
-            };
-            if build.job != job || why.cause.found().is_some_and(|found| !has(found.digest.clone())) {
+            let of = why.other().unwrap_or(&why.input);
+            let build = build_of(build);
+            if build.job != job || why.cause.found().is_some_and(|found| !has(build, of, found)) {
                 return false;
             }
         }
@@ -62,22 +79,36 @@ fn is_true(world: &World, why: &Why) -> bool {
         }
         Cause::AllDisabled { newest } => stored(&why.input, newest).is_some_and(|v| !v.enabled),
         Cause::PinNotFound { pin } => input(&why.input).pin.as_deref().map(version).as_ref() == Some(pin),
-        Cause::Mismatch { found, chosen, .. } => found.digest != chosen.digest,
+        Cause::Mismatch { of, found, chosen, chosen_from, .. } => {
+            found.digest != chosen.digest && has(build_of(*chosen_from), of, chosen)
+        }
         Cause::Disabled { found, of, .. } => stored(of, found).is_some_and(|v| !v.enabled),
         Cause::PinMismatch { found, of, pinned, .. } => input(of).pin.is_some() && found.digest != pinned.digest,
         Cause::Gone { found, of, .. } => stored(of, found).is_none_or(|v| v.order.is_none() && v.enabled),
         Cause::NotInBuild { build, .. } => {
-            let build = &world.builds[build.0 as usize - 1];
+            let build = build_of(*build);
             let of = input(&why.input).resource;
             build.got.iter().all(|(_, other, _)| *other != of) && build.put.iter().all(|(other, _)| *other != of)
         }
-        Cause::Doomed { set, .. } => !set.is_empty(),
-        Cause::NoMoreBuilds { .. } => true,
+        Cause::Doomed { build, set, .. } => {
+            let is_here = |(name, found): &(String, Found)| *name != why.input || has(build_of(*build), name, found);
+            !set.is_empty() && set.iter().all(is_here)
+        }
+        Cause::NoMoreBuilds { job, tried, having } => {
+            let fits = |build: &&Build| {
+                build.job == job.0 as usize - 1
+                    && build.status == BuildStatus::Succeeded
+                    && having.iter().all(|(name, found)| has(build, name, found))
+            };
+            let fitting = world.builds.iter().filter(fits).count();
+            // With `every`, newer ones are tried whatever they have, and reruns of the last used one never.
+            input(&why.input).every || *tried == fitting
+        }
     }
 }
 
-/// The world with what the explanation names undone; `None` where nobody can undo it.
-fn undone(world: &World, why: &Why) -> Option<World> {
+/// The world with what the explanation names undone.
+fn undone(world: &World, why: &Why) -> World {
     let mut changed = world.clone();
     let input = |name: &str| world.inputs.iter().position(|input| input.name == name).expect("a known input");
     let resource_of = |name: &str| world.inputs[input(name)].resource;
@@ -105,9 +136,16 @@ fn undone(world: &World, why: &Why) -> Option<World> {
                 };
             }
         }
-        Cause::Doomed { .. } => return None,
+        // What led nowhere is enough where nothing but this job is to have passed.
+        Cause::Doomed { job, set, .. } => {
+            let job = job.0 as usize - 1;
+            for input in &mut changed.inputs {
+                let counts = input.name == why.input || set.iter().any(|(name, _)| *name == input.name);
+                input.passed.retain(|passed| counts && *passed == job);
+            }
+        }
     }
-    Some(changed)
+    changed
 }
 
 /// Makes a version known and enabled.
@@ -115,16 +153,16 @@ fn restore(world: &mut World, resource: usize, found: &Found) {
     let resource = &mut world.resources[resource];
     resource.checked = true;
     for known in &mut resource.versions {
-        if version(&known.name).digest() == found.digest {
+        if digest(&known.name) == found.digest {
             known.enabled = true;
             known.order = known.order.or(Some(0));
         }
     }
 }
 
-/// Whether an input is still unresolved, for the same reasons among others.
-fn still_says(world: &World, place: usize, why: &Why) -> bool {
-    match &world.resolve().inputs[place].result {
+/// Whether an input is unresolved, for the same reason among others.
+fn still_says(resolution: &Resolution, place: usize, why: &Why) -> bool {
+    match &resolution.inputs[place].result {
         Ok(_) => false,
         Err(unresolved) => unresolved.why.iter().any(|other| other.input == why.input && other.cause == why.cause),
     }
@@ -139,6 +177,22 @@ fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
         whys.flat_map(|unresolved| unresolved.why.iter().cloned()).collect::<Vec<Why>>()
     };
     if resolution.resolved {
+        return None;
+    }
+    let mut everything = world.clone();
+    for place in 0..everything.inputs.len() {
+        let names_all = resolution.inputs[place].result.is_err();
+        if names_all {
+            let input = &mut everything.inputs[place];
+            input.pin = None;
+            let resource = &mut everything.resources[input.resource];
+            for known in resource.versions.iter_mut().filter(|_| resource.checked) {
+                known.enabled = true;
+                known.order = known.order.or(Some(0));
+            }
+        }
+    }
+    if everything == *world {
         return None;
     }
     let mut step = world.clone();
@@ -159,24 +213,9 @@ fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
             if !done.insert(format!("{why:?}")) {
                 return Some(format!("named again after it was undone: {why}"));
             }
-            if let Some(changed) = undone(&step, why) {
-                step = changed;
-            }
+            step = undone(&step, why);
         }
         last = step.resolve();
-    }
-    let mut everything = world.clone();
-    for place in 0..everything.inputs.len() {
-        let names_all = resolution.inputs[place].result.is_err();
-        if names_all {
-            let input = &mut everything.inputs[place];
-            input.pin = None;
-            let resource = &mut everything.resources[input.resource];
-            for known in resource.versions.iter_mut().filter(|_| resource.checked) {
-                known.enabled = true;
-                known.order = known.order.or(Some(0));
-            }
-        }
     }
     let (stepwise, at_once) = (outcome(&last), foretell(&everything));
     (0..world.inputs.len())
@@ -195,6 +234,29 @@ fn is_choice(cause: &Cause) -> bool {
         | Cause::Gone { .. } => true,
         Cause::Mismatch { .. } | Cause::NotInBuild { .. } | Cause::Doomed { .. } | Cause::NoMoreBuilds { .. } => false,
     }
+}
+
+#[test]
+fn random_worlds_are_held_back_by_every_cause_there_is() {
+    let mut met = BTreeSet::new();
+    for seed in 0..2000 {
+        let resolution = random::world(seed).resolve();
+        let unresolved = resolution.inputs.iter().filter_map(|input| input.result.as_ref().err());
+        met.extend(unresolved.flat_map(|unresolved| unresolved.why.iter()).map(|why| why.cause.as_str()));
+    }
+    let all = [
+        "all-disabled",
+        "doomed",
+        "mismatch",
+        "no-more-builds",
+        "no-version",
+        "not-in-build",
+        "pin-mismatch",
+        "pin-not-found",
+        "version-disabled",
+        "version-gone",
+    ];
+    assert_eq!(met.into_iter().collect::<Vec<_>>(), all);
 }
 
 #[test]

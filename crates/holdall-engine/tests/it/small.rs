@@ -1,4 +1,7 @@
 //! Small worlds, numbered: each number is one world, so that all of them can be walked, or every n-th.
+//!
+//! Numbers of worlds that no input can tell from another one stand for none: a rerun of nothing is an original, and of
+//! a build whose job is in no `passed`, neither its version nor what it repeats matters.
 
 use holdall_engine::status::BuildStatus;
 
@@ -7,10 +10,10 @@ use crate::world::{Build, Input, Resource, ResourceVersion, World};
 /// A way to number worlds.
 pub struct Family {
     pub name: &'static str,
-    /// How many worlds there are.
+    /// How many numbers there are.
     pub size: u64,
-    /// The world of a number below the size.
-    pub world: fn(u64) -> World,
+    /// The world of a number below the size; `None`: it is the same as another number's.
+    pub world: fn(u64) -> Option<World>,
 }
 
 pub const FAMILIES: [Family; 2] = [
@@ -81,21 +84,35 @@ const fn one_resource_size() -> u64 {
     ONE.len() as u64 * 2 * 2 * 2 * ONE_BUILD.pow(4)
 }
 
-fn one_resource(number: u64) -> World {
+fn one_resource(number: u64) -> Option<World> {
     let mut digits = Digits(number);
-    let inputs = inputs(ONE[digits.next(ONE.len() as u64)]);
-    let versions = (0..3).map(|place| version(place, digits.next(2))).collect();
-    let resources = vec![Resource { name: "r0".to_owned(), checked: true, versions }];
-    let mut world = World { jobs: jobs(4), resources, job: 3, inputs, builds: Vec::new() };
+    let shapes = ONE[digits.next(ONE.len() as u64)];
+    let states = [digits.next(2), digits.next(2), digits.next(2)];
+    let mut builds = Vec::with_capacity(4);
     for _ in 0..4 {
         let (job, status) = match digits.next(5) {
             4 => (A, BuildStatus::Failed),
             job => (job, BuildStatus::Succeeded),
         };
-        let version = format!("v{}", digits.next(3));
-        add_build(&mut world, job, status, vec![(0, version)], digits.next(2) == 1);
+        let (version, is_rerun) = (digits.next(3), digits.next(2) == 1);
+        let has_original = builds.iter().any(|(other, _, _, is_rerun)| *other == job && !is_rerun);
+        if is_rerun && !has_original || !matters(shapes, job, 3) && (version > 0 || is_rerun) {
+            return None;
+        }
+        builds.push((job, status, version, is_rerun));
     }
-    world
+    let versions = states.into_iter().enumerate().map(|(place, state)| version(place, state)).collect();
+    let resources = vec![Resource { name: "r0".to_owned(), checked: true, versions }];
+    let mut world = World { jobs: jobs(4), resources, job: 3, inputs: inputs(shapes), builds: Vec::new() };
+    for (job, status, version, is_rerun) in builds {
+        add_build(&mut world, job, status, vec![(0, format!("v{version}"))], is_rerun);
+    }
+    Some(world)
+}
+
+/// Whether an input can see the builds of a job.
+fn matters(shapes: &[InputShape], job: usize, resolved: usize) -> bool {
+    job == resolved || shapes.iter().any(|(_, passed, _)| passed.contains(&job))
 }
 
 /// Job: one of two, or the resolved one; a version of each resource, or none.
@@ -105,9 +122,9 @@ const fn two_resources_size() -> u64 {
     TWO.len() as u64 * 3 * 3 * 3 * 3 * TWO_BUILD.pow(3)
 }
 
-fn two_resources(number: u64) -> World {
+fn two_resources(number: u64) -> Option<World> {
     let mut digits = Digits(number);
-    let inputs = inputs(TWO[digits.next(TWO.len() as u64)]);
+    let shapes = TWO[digits.next(TWO.len() as u64)];
     let resources = (0..2)
         .map(|place| Resource {
             name: format!("r{place}"),
@@ -115,17 +132,20 @@ fn two_resources(number: u64) -> World {
             versions: (0..2).map(|place| version(place, digits.next(3))).collect(),
         })
         .collect();
-    let mut world = World { jobs: jobs(3), resources, job: 2, inputs, builds: Vec::new() };
+    let mut world = World { jobs: jobs(3), resources, job: 2, inputs: inputs(shapes), builds: Vec::new() };
     for _ in 0..3 {
         let job = digits.next(3);
         let has = (0..2).filter_map(|resource| match digits.next(3) {
             2 => None,
             version => Some((resource, format!("v{version}"))),
         });
-        let has = has.collect();
+        let has: Vec<(usize, String)> = has.collect();
+        if !matters(shapes, job, 2) && !has.is_empty() {
+            return None;
+        }
         add_build(&mut world, job, BuildStatus::Succeeded, has, false);
     }
-    world
+    Some(world)
 }
 
 fn jobs(count: usize) -> Vec<String> {

@@ -1,15 +1,18 @@
 //! A pipeline and its past, as plain data: what fixtures describe, enumerations count through and the oracle reads.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use holdall_engine::ids::BuildId;
+use holdall_engine::ids::{BuildId, JobId, ResourceId};
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
     DocumentWanted,
 };
-use holdall_engine::resolve::{Resolution, Wanted, resolve_inputs};
+use holdall_engine::resolve::{
+    Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, Wanted, resolve_inputs,
+};
 use holdall_engine::status::BuildStatus;
-use holdall_engine::version::Version;
+use holdall_engine::version::{Version, VersionDigest};
 
 /// Jobs, resources and builds are named by their place; ids are the place plus one.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +87,17 @@ pub fn version(name: &str) -> Version {
     Version(name.split('.').enumerate().map(|(place, part)| (format!("k{place}"), part.to_owned())).collect())
 }
 
+/// The digest of a version of that name. Worlds have few names, and ask for their digests over and over.
+pub fn digest(name: &str) -> VersionDigest {
+    thread_local! {
+        static KNOWN: RefCell<BTreeMap<String, VersionDigest>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    KNOWN.with_borrow_mut(|known| match known.get(name) {
+        Some(digest) => digest.clone(),
+        None => known.entry(name.to_owned()).or_insert_with(|| version(name).digest()).clone(),
+    })
+}
+
 /// The name of a version.
 pub fn version_name(version: &Version) -> String {
     version.0.values().cloned().collect::<Vec<_>>().join(".")
@@ -156,6 +170,62 @@ impl World {
 
     /// What the engine makes of it.
     pub fn resolve(&self) -> Resolution {
+        self.resolve_in(&mut self.history())
+    }
+
+    /// What the engine makes of its inputs in a history, which may be that of a world with other inputs.
+    pub fn resolve_in(&self, history: &mut MemoryHistory) -> Resolution {
+        let id = |place: usize| place as i64 + 1;
+        let inputs: Vec<EngineInput> = self
+            .inputs
+            .iter()
+            .map(|input| EngineInput {
+                name: input.name.clone(),
+                resource: ResourceId(id(input.resource)),
+                passed: input.passed.iter().map(|job| JobId(id(*job))).collect(),
+                wanted: Wanted { every: input.every, pin: input.pin.as_deref().map(version) },
+                trigger: input.trigger,
+            })
+            .collect();
+        let Ok(resolution) = resolve_inputs(&inputs, JobId(id(self.job)), history);
+        resolution
+    }
+
+    /// Its past.
+    pub fn history(&self) -> MemoryHistory {
+        let id = |place: usize| place as i64 + 1;
+        let known = self.resources.iter().enumerate().filter(|(_, resource)| resource.checked);
+        let versions = known.flat_map(|(place, resource)| {
+            let told = resource.versions.iter().filter(|known| known.order.is_some() || !known.enabled);
+            told.map(move |known| PastVersion {
+                resource: ResourceId(id(place)),
+                version: version(&known.name),
+                order: known.order,
+                enabled: known.enabled,
+            })
+        });
+        let builds = self.builds.iter().enumerate().map(|(place, build)| PastBuild {
+            id: BuildId(id(place)),
+            job: JobId(id(build.job)),
+            status: build.status,
+            rerun_of: build.rerun_of.map(|original| BuildId(id(original))),
+            inputs: build
+                .got
+                .iter()
+                .map(|(name, resource, got)| PastInput {
+                    name: name.clone(),
+                    resource: ResourceId(id(*resource)),
+                    digest: digest(got),
+                })
+                .collect(),
+            outputs: build.put.iter().map(|(resource, put)| (ResourceId(id(*resource)), digest(put))).collect(),
+            passed_builds: build.from.iter().map(|from| BuildId(id(*from))).collect(),
+        });
+        MemoryHistory::new(versions, builds)
+    }
+
+    /// What the engine makes of it as a document.
+    pub fn resolve_document(&self) -> Resolution {
         let mut prepared = self.document().prepare();
         let Ok(resolution) = resolve_inputs(&prepared.inputs, prepared.job, &mut prepared.history);
         resolution
@@ -192,9 +262,10 @@ pub fn outcome(resolution: &Resolution) -> Outcome {
         .iter()
         .map(|input| match &input.result {
             Ok(resolved) => {
-                assert_eq!(resolved.version.digest(), resolved.digest);
+                let name = version_name(&resolved.version);
+                assert_eq!(digest(&name), resolved.digest);
                 Fate::Version {
-                    name: version_name(&resolved.version),
+                    name,
                     builds: resolved.passed_builds.iter().map(|build| build.0 as usize - 1).collect(),
                     first: resolved.first_occurrence,
                 }

@@ -12,15 +12,17 @@ use holdall_store::{Store, StoreError, Tx, Value, builds, jobs, params};
 use crate::random;
 use crate::world::{Build, Input, ResourceVersion, World, version};
 
-/// Each is written, resolved and undone again.
+/// How many worlds; each is written, resolved and undone again. `HOLDALL_WORLDS=full` looks at more.
 const WORLDS: u64 = 400;
+const WORLDS_FULL: u64 = 10_000;
 
 mod both {
     holdall_store::on_both_databases!(random_worlds_are_resolved_as_in_memory, pages_follow_one_another);
 }
 
 fn random_worlds_are_resolved_as_in_memory(store: Store) {
-    for seed in 0..WORLDS {
+    let is_full = std::env::var("HOLDALL_WORLDS").is_ok_and(|value| value == "full");
+    for seed in 0..if is_full { WORLDS_FULL } else { WORLDS } {
         check(&store, random::world(seed), &format!("seed {seed}"));
     }
 }

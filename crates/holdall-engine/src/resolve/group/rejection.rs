@@ -77,7 +77,7 @@ impl Rejections {
         self.push(input, job, Obstacle::NotInBuild { build }, depth);
     }
 
-    /// With a build the versions were those that had just led nowhere.
+    /// With a build the versions were those that had led nowhere before.
     pub(super) fn doomed(
         &mut self,
         input: usize,
