@@ -186,8 +186,40 @@ pub enum Action {
 pub struct Decision {
     /// What to do now; then look again.
     pub actions: Vec<Action>,
-    /// What holds the first waiting build back, or the job where none waits.
+    /// Everything that holds the first waiting build back, or the job where none waits: once all of it is lifted, it
+    /// starts. What a build waits for next, but cannot be known before its inputs are, is not among it.
     pub holds: Vec<Hold>,
+}
+
+/// What stands between a waiting build and its start, in the order in which it is looked at.
+#[derive(Default)]
+struct Obstacles {
+    /// Pauses of the job and its pipeline.
+    pauses: Vec<Hold>,
+    /// The limit on builds at once, and a held environment.
+    room: Vec<Hold>,
+    /// Checks that have to end first.
+    checks: Vec<Hold>,
+    /// Why its inputs cannot be had.
+    inputs: Vec<Hold>,
+    /// Who has the lock, or comes before it.
+    lock: Vec<Hold>,
+}
+
+impl Obstacles {
+    /// Whether nothing but the lock is missing. No lock is taken, and no place in its queue, before (release model,
+    /// section 5, rule 2).
+    fn only_lock(&self) -> bool {
+        [&self.pauses, &self.room, &self.checks, &self.inputs].into_iter().all(Vec::is_empty)
+    }
+
+    fn into_holds(self) -> Vec<Hold> {
+        let Obstacles { pauses, room, mut checks, inputs, lock } = self;
+        // Of a resource that was never checked, its missing version says the same already.
+        let same = |a: &Hold, b: &Hold| a.code == b.code && a.command == b.command;
+        checks.retain(|check| !inputs.iter().any(|input| same(check, input)));
+        [pauses, room, checks, inputs, lock].into_iter().flatten().collect()
+    }
 }
 
 /// Decides what happens with a job.
@@ -195,6 +227,13 @@ pub fn schedule(job: &JobView) -> Decision {
     let mut decision = decide(job);
     if decision.actions.is_empty() {
         decision.holds.extend(job.notes.iter().cloned());
+    }
+    // What holds an environment is in the way of its bags, and of builds.
+    let all = std::mem::take(&mut decision.holds);
+    for hold in all {
+        if !decision.holds.contains(&hold) {
+            decision.holds.push(hold);
+        }
     }
     decision
 }
@@ -211,27 +250,25 @@ fn decide(job: &JobView) -> Decision {
     if !decision.actions.is_empty() {
         return decision;
     }
-    let pauses = pauses(job);
-    if !pauses.is_empty() {
-        decision.holds = pauses;
-        decision.holds.extend(job.inputs.holds.iter().cloned());
-        unqueue(job, &mut decision);
-        return decision;
-    }
     if job.pending.is_empty() {
-        let ended = job.inputs.deployment.as_ref().is_some_and(|deployment| deployment.ended.is_some());
-        if job.inputs.holds.is_empty() && job.inputs.triggers && !ended && job.automatic_holds.is_empty() {
-            decision.actions.push(Action::CreatePending);
-        } else {
-            decision.holds.extend(job.inputs.holds.iter().cloned());
-            if job.inputs.triggers {
-                decision.holds.extend(job.automatic_holds.iter().cloned());
-            }
-        }
-        return decision;
+        idle(job, &mut decision);
+    } else {
+        pending(job, &mut decision);
     }
-    pending(job, &mut decision);
     decision
+}
+
+/// A job for which no build waits: makes one for new inputs.
+fn idle(job: &JobView, decision: &mut Decision) {
+    decision.holds = pauses(job);
+    decision.holds.extend(job.inputs.holds.iter().cloned());
+    if job.inputs.triggers {
+        decision.holds.extend(job.automatic_holds.iter().cloned());
+        let ended = job.inputs.deployment.as_ref().is_some_and(|deployment| deployment.ended.is_some());
+        if decision.holds.is_empty() && !ended {
+            decision.actions.push(Action::CreatePending);
+        }
+    }
 }
 
 /// Why a waiting build can never start: what it was to start with cannot be had any more, or its deployment has ended
@@ -276,76 +313,77 @@ fn pauses(job: &JobView) -> Vec<Hold> {
     holds
 }
 
-/// Takes builds out of the queue that something else holds back: they must not stand before others.
-fn unqueue(job: &JobView, decision: &mut Decision) {
-    for build in job.pending.iter().filter(|build| build.queued) {
-        decision.actions.push(Action::Unqueue(build.id));
-    }
-}
-
 /// Looks at the waiting builds in their order; the first that cannot start holds the others back.
 fn pending(job: &JobView, decision: &mut Decision) {
     let mut passed_over = Vec::new();
     for build in &job.pending {
-        let holds = before_lock(job, build, decision);
-        if !holds.is_empty() {
-            if build.queued {
-                decision.actions.push(Action::Unqueue(build.id));
-            }
-            if build.rerun && !is_full(job) && decision.actions.is_empty() {
-                // A rerun that cannot have its inputs does not hold up what comes after it.
-                passed_over.extend(holds);
-                continue;
-            }
-            decision.holds = holds;
-            decision.holds.extend(passed_over);
-            return;
-        }
-        let holds = lock_holds(job, build);
-        if holds.is_empty() {
+        let obstacles = obstacles_of(job, build);
+        let only_lock = obstacles.only_lock();
+        if only_lock && obstacles.lock.is_empty() {
             decision.actions.push(Action::Start(build.id));
             return;
         }
-        let waits_in_line = matches!(job.lock, Some((LockMode::Acquire | LockMode::During { .. }, _))) && !build.queued;
-        if waits_in_line {
+        if only_lock && takes_lock(job) && !build.queued {
             decision.actions.push(Action::Queue(build.id));
         }
-        decision.holds = holds;
-        decision.holds.extend(passed_over);
-        return;
+        if !only_lock && build.queued {
+            // It must not stand before those who could go on.
+            decision.actions.push(Action::Unqueue(build.id));
+        }
+        let unwanted = unwanted_checks(job, build);
+        if obstacles.pauses.is_empty() && obstacles.room.is_empty() && !unwanted.is_empty() {
+            decision.actions.push(Action::WantChecks(unwanted));
+        }
+        if build.rerun && !only_lock && decision.actions.is_empty() && pauses(job).is_empty() && !is_full(job) {
+            // A rerun that cannot have its inputs does not hold up what comes after it.
+            passed_over.extend(obstacles.into_holds());
+            continue;
+        }
+        // Nor must one that this one comes before: each would wait for the other.
+        let others = job.pending.iter().filter(|other| other.queued && other.id != build.id);
+        decision.actions.extend(others.map(|other| Action::Unqueue(other.id)));
+        decision.holds = obstacles.into_holds();
+        break;
     }
-    decision.holds = passed_over;
+    decision.holds.extend(passed_over);
 }
 
-/// What holds a build back before the lock is looked at: the limit, checks, and its inputs. No lock is taken, and
-/// no place in its queue, while one of these does (release model, section 5, rule 2).
-fn before_lock(job: &JobView, build: &PendingView, decision: &mut Decision) -> Vec<Hold> {
-    let mut holds = limit_holds(job);
+/// Everything that stands between a build and its start.
+fn obstacles_of(job: &JobView, build: &PendingView) -> Obstacles {
+    let mut found = Obstacles { pauses: pauses(job), room: limit_holds(job), ..Obstacles::default() };
     if !build.manual {
-        holds.extend(job.automatic_holds.iter().cloned());
+        found.room.extend(job.automatic_holds.iter().cloned());
     }
-    if !holds.is_empty() {
-        return holds;
+    match &build.fixed {
+        Some(fixed) => found.inputs = fixed.holds.clone(),
+        None => {
+            found.checks = unready_checks(job, build).map(|check| check_hold(build, check)).collect();
+            found.inputs = job.inputs.holds.clone();
+        }
     }
-    if let Some(fixed) = &build.fixed {
-        return fixed.holds.clone();
-    }
-    let unready: Vec<&CheckView> = job.checks.iter().filter(|check| !is_ready(build, check)).collect();
-    let unwanted: Vec<ScopeId> = unready.iter().filter(|check| !check.wanted).map(|check| check.scope).collect();
-    if !unwanted.is_empty() {
-        decision.actions.push(Action::WantChecks(unwanted));
-    }
-    for check in &unready {
-        holds.push(
-            Hold::new(Code::CheckPending, format!("{} is checked for newer versions first", check.resource))
-                .since(build.created_at)
-                .command(format!("holdall resource check {}", check.resource)),
-        );
-    }
-    if holds.is_empty() {
-        holds.extend(job.inputs.holds.iter().cloned());
-    }
-    holds
+    found.lock = lock_holds(job, build, found.inputs.is_empty());
+    found
+}
+
+fn check_hold(build: &PendingView, check: &CheckView) -> Hold {
+    Hold::new(Code::CheckPending, format!("{} is checked for newer versions first", check.resource))
+        .since(build.created_at)
+        .command(format!("holdall resource check {}", check.resource))
+}
+
+/// The inputs that have to be checked before a build starts; what has its inputs from the start needs none.
+fn unready_checks<'a>(job: &'a JobView, build: &'a PendingView) -> impl Iterator<Item = &'a CheckView> {
+    job.checks.iter().filter(|check| build.fixed.is_none() && !is_ready(build, check))
+}
+
+/// Those of them that nobody has asked for yet.
+fn unwanted_checks(job: &JobView, build: &PendingView) -> Vec<ScopeId> {
+    unready_checks(job, build).filter(|check| !check.wanted).map(|check| check.scope).collect()
+}
+
+/// Whether a start grants the lock: such a build waits in its queue.
+fn takes_lock(job: &JobView) -> bool {
+    matches!(job.lock, Some((LockMode::Acquire | LockMode::During { .. }, _)))
 }
 
 /// Whether an input has been checked recently enough for a build (reference, section 3.6, step 3).
@@ -367,16 +405,24 @@ fn limit_holds(job: &JobView) -> Vec<Hold> {
     let mut holds = Vec::new();
     if limit.running.len() >= limit.max {
         let running: Vec<String> = limit.running.iter().map(|(job, build)| format!("{job} {build}")).collect();
-        let runs = if running.len() == 1 { "runs" } else { "run" };
-        holds.push(Hold::new(code, format!("{} {runs}, and at most {} may at a time", running.join(", "), limit.max)));
-    } else if let Some((_, other)) = &limit.before {
-        holds
-            .push(Hold::new(Code::SerialGroup, format!("a build of {other} waits before it in the same serial group")));
+        let (runs, end) = if running.len() == 1 { ("runs", "the end of") } else { ("run", "the end of one of") };
+        let running = running.join(", ");
+        holds.push(
+            Hold::new(code, format!("{running} {runs}, and at most {} may at a time", limit.max))
+                .by(format!("{end} {running}")),
+        );
+    }
+    if let Some((_, other)) = &limit.before {
+        holds.push(
+            Hold::new(Code::SerialGroup, format!("a build of {other} waits before it in the same serial group"))
+                .by(format!("the start of that build of {other}")),
+        );
     }
     holds
 }
 
-fn lock_holds(job: &JobView, build: &PendingView) -> Vec<Hold> {
+/// What stands between a build and the lock. Whose lock a job with `require` needs, its inputs say.
+fn lock_holds(job: &JobView, build: &PendingView, has_inputs: bool) -> Vec<Hold> {
     let Some((mode, lock)) = &job.lock else { return Vec::new() };
     match mode {
         LockMode::Acquire | LockMode::During { .. } => {
@@ -387,6 +433,9 @@ fn lock_holds(job: &JobView, build: &PendingView) -> Vec<Hold> {
                 Some(fixed) => fixed.deployment.as_ref(),
                 None => job.inputs.deployment.as_ref(),
             };
+            if deployment.is_none() && !has_inputs {
+                return Vec::new();
+            }
             required(lock, deployment.map(|deployment| deployment.id))
         }
     }

@@ -1,8 +1,10 @@
 //! One job at a time, and what is decided about it.
 
+mod random;
+
 use super::*;
 use crate::ids::DeploymentId;
-use crate::release::lock::Holder;
+use crate::release::lock::{Holder, Waiter};
 
 fn job() -> JobView {
     JobView { name: "main/p/ship".into(), pipeline: "main/p".into(), ..JobView::default() }
@@ -143,6 +145,60 @@ fn a_build_that_takes_the_lock_queues_once_and_leaves_the_queue_when_its_inputs_
     assert!(schedule(&view).actions.is_empty());
     let decision = schedule(&JobView { inputs: unresolved(), ..view });
     assert_eq!(decision.actions, [Action::Unqueue(BuildId(1))]);
+}
+
+#[test]
+fn a_build_that_is_not_next_leaves_the_queue_so_that_none_waits_for_the_other() {
+    // The rerun of an older build came after build 2 had queued, and goes before it.
+    let rerun = PendingView { rerun: true, manual: true, fixed: Some(FixedView::default()), ..build(3) };
+    let queued = PendingView { queued: true, ..build(2) };
+    let waiter = Waiter {
+        id: 1,
+        kind: "pipeline".into(),
+        name: "build 2".into(),
+        shared: false,
+        since: Timestamp(1),
+        build: Some(BuildId(2)),
+    };
+    let lock = LockView { holders: vec![], queue: vec![waiter], ..held_lock(None) };
+    let view = JobView {
+        lock: Some((LockMode::Acquire, lock)),
+        inputs: fresh(),
+        pending: vec![rerun.clone(), queued.clone()],
+        ..job()
+    };
+    let decision = schedule(&view);
+    assert_eq!(decision.actions, [Action::Queue(BuildId(3)), Action::Unqueue(BuildId(2))]);
+    let pending = vec![PendingView { queued: true, ..rerun }, PendingView { queued: false, ..queued }];
+    let next = JobView { pending, lock: Some((LockMode::Acquire, LockView::default())), ..view };
+    assert_eq!(schedule(&next).actions, [Action::Start(BuildId(3))]);
+}
+
+#[test]
+fn the_report_is_whole_whatever_comes_first() {
+    let limit = LimitView { max: 1, shared: false, running: vec![("ship".into(), "7".into())], before: None };
+    let check = CheckView {
+        input: "repo".into(),
+        resource: "main/p/repo".into(),
+        scope: ScopeId(3),
+        trigger: false,
+        checked_at: None,
+        overdue: true,
+        wanted: false,
+    };
+    let view = JobView {
+        paused: Some(Pause::default()),
+        limit: Some(limit),
+        checks: vec![check],
+        inputs: unresolved(),
+        lock: Some((LockMode::Acquire, held_lock(None))),
+        pending: vec![build(1)],
+        ..job()
+    };
+    let decision = schedule(&view);
+    assert_eq!(codes(&decision), ["job-paused", "max-in-flight", "check-pending", "no-version", "lock-held"]);
+    assert_eq!(decision.actions, [], "nothing is checked and nothing queues for a build that may not start");
+    assert_eq!(decision.holds[1].by.as_deref(), Some("the end of ship 7"));
 }
 
 #[test]

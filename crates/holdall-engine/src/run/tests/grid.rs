@@ -9,7 +9,7 @@ use crate::status::{BuildStatus, Outcome};
 use crate::time::Timestamp;
 
 /// What has the hook. Its steps are called `a`, `b`... (`p` the put).
-const NODES: [(&str, &str); 10] = [
+const NODES: [(&str, &str); 16] = [
     ("step", "a"),
     ("put", "put:p"),
     ("do", "do(a b)"),
@@ -20,6 +20,12 @@ const NODES: [(&str, &str); 10] = [
     ("retry", "retry(a b)"),
     ("timeout", "timeout99(a)"),
     ("ensure", "ensure(a b)"),
+    ("on_success", "success(a b)"),
+    ("on_failure", "failure(a b)"),
+    ("on_error", "error(a b)"),
+    ("on_abort", "abort(a b)"),
+    ("retry, each attempt with hooks", "retry(ensure(failure(a f) c) ensure(failure(b g) d))"),
+    ("in_parallel, limit, fail_fast", "par1!(ensure(a b) c)"),
 ];
 
 /// How it goes: what stops it from outside, if anything, and how each of its steps ends.
@@ -33,6 +39,13 @@ const COURSES: [(&str, Option<&str>, &str); 9] = [
     ("timeout around", Some("T"), "stopped"),
     ("timeout around, succeeded", Some("T"), "ok"),
     ("fail_fast around", Some("x fail"), "stopped"),
+];
+
+/// The courses of a node that has a time limit of its own: it is over.
+const TIMED_OUT: [(&str, Option<&str>, &str); 3] = [
+    ("timed out", Some("its own T"), "stopped"),
+    ("timed out, succeeded", Some("its own T"), "ok"),
+    ("timed out, failed", Some("its own T"), "fail"),
 ];
 
 const HOOKS: [&str; 5] = ["success", "failure", "error", "abort", "ensure"];
@@ -50,13 +63,13 @@ fn cell(node: &str, outside: Option<&str>, ends: &str, hook: &str, hook_ends: &s
     let text = match outside {
         Some("T") => format!("timeout50({inner})"),
         Some("x fail") => format!("par!({inner} x)"),
-        _ => inner,
+        Some(_) | None => inner,
     };
     let (plan, names) = Shape::parse(&text).plan();
     let mut walk = Walk { run: Run::new(&plan), names, started: Vec::new(), hook: None, end: None };
     walk.on(RunEvent::Start);
     match outside {
-        Some("T") => walk.text("T1"),
+        Some("T" | "its own T") => walk.text("T1"),
         Some(outside) => walk.text(outside),
         None => {}
     }
@@ -127,7 +140,8 @@ fn the_walk_knows_no_kinds_of_steps() {
 /// The part of the grid that is about one node.
 fn rows(node: &str) -> String {
     let mut table = String::new();
-    for (course, outside, ends) in COURSES {
+    let timed_out = TIMED_OUT.iter().filter(|_| node.starts_with("timeout"));
+    for (course, outside, ends) in COURSES.iter().chain(timed_out).copied() {
         for hook in HOOKS {
             let cells = ["ok", "fail", "error", "aborted"].map(|end| cell(node, outside, ends, hook, end));
             let runs = match cells[0].hook {

@@ -299,20 +299,24 @@ fn unresolved_holds(
                 .command(format!("holdall unpin {resource}")),
         ),
         Failure::NoSatisfiableBuilds => {
-            let mut names = Vec::new();
-            for passed in &row.passed {
-                names.push(jobs::job_get(tx, *passed)?.map_or_else(|| passed.to_string(), |job| job.name));
-            }
-            let nearest = unresolved.nearest().map(|why| format!("; nearest: {why}")).unwrap_or_default();
-            holds.push(Hold::new(
-                Code::PassedUnsatisfied,
-                format!(
-                    "{}: no version of {} has passed {}{nearest}",
-                    looked.job.name,
-                    row.resource_name,
-                    names.join(" and ")
-                ),
-            ));
+            let mut name = |id: JobId| -> Result<String, StoreError> {
+                Ok(jobs::job_get(tx, id)?.map_or_else(|| id.to_string(), |job| job.name))
+            };
+            let names: Vec<String> = row.passed.iter().map(|passed| name(*passed)).collect::<Result<_, _>>()?;
+            let names = names.join(" and ");
+            let nearest = match unresolved.nearest() {
+                Some(why) => {
+                    let job = why.cause.job().map(name).transpose()?.unwrap_or_default();
+                    format!("; nearest: {}", why.sentence(&|_| job.clone()))
+                }
+                None => String::new(),
+            };
+            let sentence =
+                format!("{}: no version of {} has passed {names}{nearest}", looked.job.name, row.resource_name);
+            holds.push(
+                Hold::new(Code::PassedUnsatisfied, sentence)
+                    .by(format!("a version of {} that succeeds in {names}", row.resource_name)),
+            );
         }
     }
     Ok(holds)
