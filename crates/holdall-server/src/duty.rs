@@ -5,9 +5,9 @@ mod checker;
 mod pace;
 pub mod schedule;
 mod scheduler;
-mod timekeeper;
+pub mod timekeeper;
 pub mod track;
-mod watcher;
+pub mod watcher;
 pub mod workers;
 
 use crate::api::App;

@@ -12,6 +12,7 @@ use holdall_engine::time::Timestamp;
 use crate::dialect;
 use crate::error::StoreError;
 use crate::signals::Signal;
+use crate::testing::Fault;
 use crate::value::{Row, Value};
 
 /// A connection.
@@ -97,15 +98,34 @@ pub struct Tx<'c> {
     pub(crate) connection: &'c mut Connection,
     pub(crate) signals: Vec<Signal>,
     savepoints: u32,
+    /// How many statements are carried out before the database fails, where a test wants that.
+    fuse: Option<u32>,
 }
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(connection: &'c mut Connection) -> Tx<'c> {
-        Tx { connection, signals: Vec::new(), savepoints: 0 }
+        Tx { connection, signals: Vec::new(), savepoints: 0, fuse: None }
+    }
+
+    /// A transaction whose database fails after so many statements.
+    pub(crate) fn with_fuse(connection: &'c mut Connection, fuse: Option<u32>) -> Tx<'c> {
+        Tx { fuse, ..Tx::new(connection) }
+    }
+
+    fn burn(&mut self) -> Result<(), StoreError> {
+        match &mut self.fuse {
+            None => Ok(()),
+            Some(0) => Err(Fault::error()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
     }
 
     /// Runs a statement that changes rows; gives how many.
     pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
+        self.burn()?;
         match self.connection {
             Connection::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
@@ -121,6 +141,7 @@ impl<'c> Tx<'c> {
 
     /// Runs a statement that gives rows.
     pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        self.burn()?;
         match self.connection {
             Connection::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
@@ -268,6 +289,8 @@ impl<'c> Tx<'c> {
     }
 
     pub(crate) fn release(&mut self, name: &str) -> Result<(), StoreError> {
+        // What has failed cannot be kept, also where the failure was overlooked.
+        self.burn()?;
         self.connection.batch(&format!("RELEASE SAVEPOINT {name}"))
     }
 

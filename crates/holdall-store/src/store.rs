@@ -10,6 +10,7 @@ use crate::connection::{Connection, Tx};
 use crate::error::StoreError;
 use crate::schema;
 use crate::signals::Signals;
+use crate::testing::{Fault, Faults};
 
 /// How many pieces of work one commit takes at most: a commit is one wait for the disk, shared by all of them.
 const GROUP: usize = 64;
@@ -28,6 +29,7 @@ struct Inner {
     writer: mpsc::Sender<Work>,
     readers: Mutex<Vec<Connection>>,
     signals: Arc<Signals>,
+    faults: Arc<Faults>,
 }
 
 /// Where a database is.
@@ -63,11 +65,13 @@ impl Store {
         let (writer, queue) = mpsc::channel();
         let writer_place = place.clone();
         let writer_signals = Arc::clone(&signals);
+        let faults = Arc::new(Faults::default());
+        let writer_faults = Arc::clone(&faults);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_loop(connection, &writer_place, &queue, &writer_signals))
+            .spawn(move || write_loop(connection, &writer_place, &queue, &writer_signals, &writer_faults))
             .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
-        Ok(Store { inner: Arc::new(Inner { place, writer, readers: Mutex::new(Vec::new()), signals }) })
+        Ok(Store { inner: Arc::new(Inner { place, writer, readers: Mutex::new(Vec::new()), signals, faults }) })
     }
 
     /// Where it is.
@@ -78,6 +82,10 @@ impl Store {
     /// Where wake-ups arrive.
     pub fn signals(&self) -> &Signals {
         &self.inner.signals
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.faults
     }
 
     /// `sqlite` or `postgresql`, for people.
@@ -202,7 +210,7 @@ impl Database {
 }
 
 /// Takes work until the store is dropped.
-fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>, signals: &Signals) {
+fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>, signals: &Signals, faults: &Faults) {
     let mut connection = Some(first);
     while let Ok(work) = queue.recv() {
         let mut group = vec![work];
@@ -217,7 +225,7 @@ fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>,
         }
         match &mut connection {
             Some(open) => {
-                if !write_group(open, group, signals) {
+                if !write_group(open, group, signals, faults.take()) {
                     connection = None;
                 }
             }
@@ -228,7 +236,7 @@ fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>,
 }
 
 /// Runs a group of work in one transaction; gives whether the connection is still good.
-fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals) -> bool {
+fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals, fault: Option<Fault>) -> bool {
     if let Err(error) = connection.begin_write() {
         tracing::error!(%error, "a transaction could not begin");
         let _ = connection.batch("ROLLBACK");
@@ -237,8 +245,12 @@ fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals)
     let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
     let mut kept = Vec::new();
     let mut broken = None;
+    let fuse = match fault {
+        Some(Fault::Statement(after)) => Some(after),
+        Some(Fault::Commit | Fault::Answer) | None => None,
+    };
     for work in group {
-        let mut tx = Tx::new(connection);
+        let mut tx = Tx::with_fuse(connection, fuse);
         match run_one(&mut tx, work) {
             Ok((keep, answer)) => {
                 if keep {
@@ -257,22 +269,31 @@ fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals)
             let _ = connection.batch("ROLLBACK");
             Err(error)
         }
-        None => connection.batch("COMMIT"),
+        None => commit(connection, fault),
     };
     if let Err(error) = &committed {
         tracing::error!(%error, "a transaction could not be committed");
         let _ = connection.batch("ROLLBACK");
     }
-    let good = committed.is_ok();
-    for answer in answers {
-        answer(committed.clone());
-    }
-    if good {
+    // Before the answers: whoever has one finds that everybody concerned is awake.
+    if committed.is_ok() {
         for signal in kept {
             signals.send(signal);
         }
     }
+    let good = committed.is_ok();
+    for answer in answers {
+        answer(committed.clone());
+    }
     good
+}
+
+fn commit(connection: &mut Connection, fault: Option<Fault>) -> Result<(), StoreError> {
+    match fault {
+        Some(Fault::Commit) => Err(Fault::error()),
+        Some(Fault::Answer) => connection.batch("COMMIT").and(Err(Fault::error())),
+        Some(Fault::Statement(_)) | None => connection.batch("COMMIT"),
+    }
 }
 
 /// Runs one piece of work in a savepoint, which is undone where the work says so.

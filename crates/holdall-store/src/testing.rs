@@ -1,12 +1,70 @@
-//! A store for tests, on either database: the whole suite runs on both. [`load`] fills one for measurements.
+//! A store for tests, on either database: the whole suite runs on both. [`load`] fills one for measurements, [`fault`]
+//! lets one go wrong.
 
 pub mod load;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Store, StoreError};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// What goes wrong with a transaction that writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The database fails after so many statements, and carries out none of the transaction's from there on.
+    Statement(u32),
+    /// All statements are carried out and the commit is refused.
+    Commit,
+    /// The commit is carried out and its answer is lost: nobody is told, and nobody is woken.
+    Answer,
+}
+
+impl Fault {
+    /// What the asker hears.
+    pub(crate) fn error() -> StoreError {
+        StoreError::Unavailable("a fault that a test asked for".to_owned())
+    }
+}
+
+/// The faults of the next transactions that write, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Mutex<VecDeque<Option<Fault>>>);
+
+impl Faults {
+    /// What goes wrong with the transaction that begins now.
+    pub(crate) fn take(&self) -> Option<Fault> {
+        self.list().pop_front().flatten()
+    }
+
+    /// Lets the transaction go wrong that comes after `after` others, and forgets what was to go wrong before.
+    pub(crate) fn set(&self, after: usize, fault: Fault) {
+        let mut list = self.list();
+        list.clear();
+        list.extend(std::iter::repeat_n(None, after));
+        list.push_back(Some(fault));
+    }
+
+    fn clear(&self) {
+        self.list().clear();
+    }
+
+    fn list(&self) -> MutexGuard<'_, VecDeque<Option<Fault>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets one of the next transactions that write go wrong: the one that comes after `after` others.
+pub fn fault(store: &Store, after: usize, fault: Fault) {
+    store.faults().set(after, fault);
+}
+
+/// Lets nothing go wrong any more.
+pub fn faultless(store: &Store) {
+    store.faults().clear();
+}
 
 /// A scratch SQLite store in a folder of the caller.
 pub fn sqlite(dir: &std::path::Path) -> Result<Store, StoreError> {

@@ -282,8 +282,8 @@ pub fn enable(tx: &mut Tx<'_>, resource: ResourceId, digest: &VersionDigest) -> 
     Ok(changed)
 }
 
-/// Unticks and pins that ended by themselves by `now`: removes them and marks their jobs. Gives when the next ends.
-pub fn expire(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+/// Unticks and pins that ended by themselves by `now`: removes them and marks their jobs.
+pub fn expire(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     let ended = tx.query("SELECT resource_id, digest FROM disabled_version WHERE until <= ?1", params![now])?;
     for row in &ended {
         enable(tx, row.get(0)?, &row.get(1)?)?;
@@ -292,6 +292,11 @@ pub fn expire(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, Stor
     for row in &unpinned {
         crate::resources::unpin(tx, row.get(0)?)?;
     }
+    Ok(())
+}
+
+/// When the next untick or pin ends by itself.
+pub fn expire_next(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
     let next = tx.query_one(
         "SELECT MIN(until) FROM (SELECT MIN(until) AS until FROM disabled_version WHERE until IS NOT NULL \
          UNION ALL SELECT MIN(pin_until) AS until FROM resource WHERE pin_until IS NOT NULL) AS ends",

@@ -27,31 +27,52 @@ pub(super) async fn run(app: App) {
 
 /// Lets everything happen that is due; gives when the next thing is. What fails does not keep the rest from happening.
 async fn look(store: &Store) -> Result<Option<Timestamp>, StoreError> {
-    let (timers, due_locks) =
-        store.read::<_, StoreError, _>(|tx| Ok((events::timer_due(tx, now())?, locks_due(tx, now())?))).await?;
     let mut failed = None;
-    for (build, timer) in timers {
-        let fired = store.write(move |tx| fire(tx, build, &timer)).await;
-        failed = failed.or(fired.err());
+    for due in store.read(|tx| due(tx, now())).await? {
+        let happened = store.write(move |tx| happen(tx, &due, now())).await;
+        failed = failed.or(happened.err());
     }
-    for (lock, name) in due_locks {
-        let settled = store.write(move |tx| settle(tx, lock, &name, now())).await;
-        failed = failed.or(settled.err());
+    match failed {
+        Some(error) => Err(error),
+        None => store.read(next).await,
     }
-    let next = store.write(|tx| versions::expire(tx, now())).await?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    store
-        .read(move |tx| {
-            let nexts = [next, events::timer_next(tx)?, locks::lock_due(tx, now())?.1];
-            Ok(nexts.into_iter().flatten().min())
-        })
-        .await
 }
 
-fn fire(tx: &mut Tx<'_>, build: BuildId, timer: &str) -> Result<(), StoreError> {
-    track::timer_fired(tx, build, timer, now())
+/// Something that time has brought about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// A timer of a build fires.
+    Timer(BuildId, String),
+    /// Something ends on a lock, by its name.
+    Lock(LockId, String),
+    /// A pin or an untick ends.
+    Choice,
+}
+
+/// What is due by `now`; each happens in a transaction of its own ([`happen`]).
+pub fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Due>, StoreError> {
+    let mut due: Vec<Due> =
+        events::timer_due(tx, now)?.into_iter().map(|(build, timer)| Due::Timer(build, timer)).collect();
+    due.extend(locks_due(tx, now)?.into_iter().map(|(lock, name)| Due::Lock(lock, name)));
+    if versions::expire_next(tx)?.is_some_and(|at| at <= now) {
+        due.push(Due::Choice);
+    }
+    Ok(due)
+}
+
+/// Lets one thing happen.
+pub fn happen(tx: &mut Tx<'_>, due: &Due, now: Timestamp) -> Result<(), StoreError> {
+    match due {
+        Due::Timer(build, timer) => track::timer_fired(tx, *build, timer, now),
+        Due::Lock(lock, name) => settle(tx, *lock, name, now),
+        Due::Choice => versions::expire(tx, now),
+    }
+}
+
+/// When the next thing is due.
+pub fn next(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    let nexts = [versions::expire_next(tx)?, events::timer_next(tx)?, locks::lock_due(tx, Timestamp(i64::MIN))?.1];
+    Ok(nexts.into_iter().flatten().min())
 }
 
 /// The locks on which something ends, with their names.

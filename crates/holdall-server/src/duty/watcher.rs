@@ -35,7 +35,7 @@ pub(super) async fn run(app: App) {
 }
 
 /// Marks the workers that have said nothing; gives when the quietest of the others last did.
-fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+pub fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let before = Timestamp(now.0 - LOST_AFTER.0);
     for name in workers::worker_mark_lost(tx, before)? {
         tracing::warn!(worker = %name, "a worker has said nothing for {} seconds", LOST_AFTER.0 / 1_000_000);
