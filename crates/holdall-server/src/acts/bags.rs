@@ -11,6 +11,7 @@ use holdall_store::versions::{self, DisabledRow, VersionRow};
 use holdall_store::{Tx, bags, pipelines};
 
 use super::Outcome;
+use super::deploy::mark_chain;
 use super::names;
 use crate::error::Error;
 use crate::release::bags::{bag_number, bag_of, bag_version};
@@ -172,6 +173,13 @@ pub(super) fn disable(
         withdraws: false,
     };
     for ticked in ticked(tx, target)? {
+        let digest = ticked.version.digest();
+        if versions::disabled_list(tx, ticked.resource.id)?.iter().any(|row| row.withdraws && row.digest == digest) {
+            // That holds it back after this environment too, which an untick would not.
+            outcome.sentences.push(format!("{} is unticked already: a roll back threw it out", ticked.words));
+            outcome.target = ticked.target;
+            continue;
+        }
         versions::disable(tx, ticked.resource.id, &row_of(&ticked.version))?;
         outcome.sentences.push(format!("{} is unticked", ticked.words));
         outcome.after = Some(format!("unticked {}", ticked.version));
@@ -237,6 +245,10 @@ pub(super) fn enable(tx: &mut Tx<'_>, target: &TickTarget) -> Result<Outcome, Er
     let mut outcome = Outcome::default();
     for ticked in ticked(tx, target)? {
         let was = versions::enable(tx, ticked.resource.id, &ticked.version.digest())?;
+        // A bag that a roll back threw out here was held back in the environments after this one too.
+        if let (true, Some(environment)) = (was, environments::environment_of_pipeline(tx, ticked.resource.pipeline)?) {
+            mark_chain(tx, &environment)?;
+        }
         outcome.sentences.push(match was {
             true => format!("{} is ticked again", ticked.words),
             false => format!("{} was not unticked", ticked.words),

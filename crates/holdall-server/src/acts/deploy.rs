@@ -22,7 +22,7 @@ use crate::epoch::RESTORED;
 use crate::error::{Error, Refusal};
 use crate::release::bags::{Judge, bag_of, bag_version};
 use crate::release::deployments::{deployment_end, deployment_open};
-use crate::release::locks::progress;
+use crate::release::locks::{progress, running_holders};
 use crate::release::{environments_of, packed_in};
 use holdall_protocol::api::code;
 
@@ -125,6 +125,15 @@ fn start(
                 "it waits for the lock of {}, which deployment {} of bag {} holds{more}",
                 environment.name, open.number, open.bag
             ));
+        }
+        None if take_over => {
+            // It makes a deployment in a moment, which this one would only wait for.
+            if let Some(running) = running_holders(tx, environment.lock)?.first() {
+                return Err(Error::refused(
+                    format!("{} {} runs in {}: abort it first", running.job_name, running.name, environment.name),
+                    format!("holdall why {}", environment.name),
+                ));
+            }
         }
         None => {}
     }
@@ -280,7 +289,9 @@ pub(super) fn roll_back(
         .holds(holds)
         .into());
     }
-    start(tx, who, &environment, to, open.is_some(), reason, now, &mut outcome)?;
+    // What is thrown out here is held back in the environments after this one too.
+    mark_chain(tx, &environment)?;
+    start(tx, who, &environment, to, true, reason, now, &mut outcome)?;
     Ok(outcome)
 }
 

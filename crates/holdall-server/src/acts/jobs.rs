@@ -20,6 +20,7 @@ use crate::duty::track;
 use crate::error::{Error, Refusal, from_json};
 use crate::pipelines;
 use crate::release::deployments::{deployment_of_version, deployment_open, deployment_view};
+use crate::release::locks::running_holders;
 
 /// A build of a job of a deployment that has ended is refused, with the command to use instead (release model,
 /// section 5, rule 5).
@@ -60,17 +61,14 @@ pub(super) fn trigger(
     if needs_open {
         must_be_open(tx, &job)?;
     }
-    if spec.role == Some(Role::ForceUnlock) {
-        let environment = environments::environment_of_pipeline(tx, job.pipeline)?;
-        if let Some(environment) = environment
-            && let Some(open) = deployment_open(tx, &environment)?
-            && super::locks::runs(tx, &open)?
-        {
-            return Err(Error::refused(
-                format!("a step of deployment {} runs in {}: abort it first", open.number, environment.name),
-                format!("holdall lock force-unlock {} --abort-running --reason \"...\"", environment.name),
-            ));
-        }
+    if spec.role == Some(Role::ForceUnlock)
+        && let Some(environment) = environments::environment_of_pipeline(tx, job.pipeline)?
+        && let Some(running) = running_holders(tx, environment.lock)?.first()
+    {
+        return Err(Error::refused(
+            format!("{} {} runs in {}: abort it first", running.job_name, running.name, environment.name),
+            format!("holdall lock force-unlock {} --abort-running --reason \"...\"", environment.name),
+        ));
     }
     // Triggers by hand of a waiting start-deploy fold into it (release model, section 5, rule 2).
     if spec.role == Some(Role::StartDeploy)

@@ -5,9 +5,10 @@ use holdall_engine::status::BuildStatus;
 use holdall_engine::time::{Span, Timestamp};
 use holdall_protocol::api::{AcquireRequest, Granted, LockMode, Then, Time, code};
 use holdall_store::audit::{AuditRow, audit_add};
+use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, DeploymentMark, DeploymentRow, EnvironmentRow};
 use holdall_store::locks::{self, HoldingRow, WaitRow};
-use holdall_store::{Tx, attempts, builds, jobs, systems};
+use holdall_store::{Tx, attempts, jobs, systems};
 
 use super::{Actor, Outcome, jobs as job_acts};
 use crate::duty::schedule::schedule_all;
@@ -15,7 +16,7 @@ use crate::duty::track;
 use crate::error::{Error, Refusal};
 use crate::release::deployments::deployment_open;
 use crate::release::ends;
-use crate::release::locks::{lock_view, note, settle};
+use crate::release::locks::{lock_view, note, running_holders, settle};
 
 /// How long a client that waits or holds may say nothing before it counts as gone. A client that runs a command under
 /// a lock renews far more often; an hour is the most that a lock outlives it (release model, section 5, rule 9).
@@ -260,11 +261,6 @@ pub(super) struct ForceUnlock<'a> {
     pub(super) then: Then,
 }
 
-/// Whether a step of a deployment runs, or a build of it that a worker may still be busy with.
-pub(super) fn runs(tx: &mut Tx<'_>, deployment: &DeploymentRow) -> Result<bool, Error> {
-    Ok(builds::build_list_of_deployment(tx, deployment.id)?.iter().any(|build| build.status == BuildStatus::Started))
-}
-
 fn environment_of_lock(tx: &mut Tx<'_>, name: &str) -> Result<EnvironmentRow, Error> {
     for system in systems::system_list(tx)? {
         if let Some(row) = environments::environment_find(tx, system.id, name)? {
@@ -300,31 +296,31 @@ pub(super) fn force_unlock(
     }
     outcome.before = Some(holdings.iter().map(|holding| holding.name.as_str()).collect::<Vec<_>>().join(", "));
     let open = deployment_open(tx, &environment)?;
-    if let Some(open) = &open
-        && runs(tx, open)?
-    {
+    let running = running_holders(tx, environment.lock)?;
+    if !running.is_empty() {
+        let holders = outcome.before.clone().unwrap_or_default();
         if order.worker_is_dead {
-            lose(tx, open, now)?;
+            lose(tx, &running, open.as_ref(), now)?;
         } else if order.abort_running {
-            for build in builds::build_list_of_deployment(tx, open.id)? {
-                if !build.status.is_terminal() {
-                    job_acts::abort_build(tx, who, &build, Some("the lock is taken away by force"), now)?;
+            abort_holders(tx, who, &running, open.as_ref(), now)?;
+            if !running_holders(tx, environment.lock)?.is_empty() {
+                let hold = order.then == Then::Hold;
+                match &open {
+                    Some(open) => environments::unlock_when_ended(tx, open.id, who, why, hold)?,
+                    // What has made no deployment gives the lock back by itself.
+                    None if hold => ends::hold(tx, &environment, who, why, now)?,
+                    None => {}
                 }
-            }
-            if runs(tx, open)? {
-                environments::unlock_when_ended(tx, open.id, who, why, order.then == Then::Hold)?;
                 outcome.sentences.push(format!(
-                    "deployment {} of bag {} is stopped; the lock of {name} is given back when its processes have ended",
-                    open.number, open.bag
+                    "{holders} is stopped; the lock of {name} is given back when its processes have ended"
                 ));
                 return Ok(outcome);
             }
         } else {
             return Err(Error::refused(
                 format!(
-                    "a step of deployment {} of bag {} runs in {name}: --abort-running stops it first, \
-                     --worker-is-dead says that its worker and its process are gone",
-                    open.number, open.bag
+                    "a step of {holders} runs in {name}: --abort-running stops it first, --worker-is-dead says that its \
+                     worker and its process are gone"
                 ),
                 format!("holdall lock force-unlock {name} --abort-running --reason \"...\""),
             ));
@@ -344,12 +340,28 @@ pub(super) fn force_unlock(
     Ok(outcome)
 }
 
+/// Stops what runs for those who hold a lock, and what waits to.
+fn abort_holders(
+    tx: &mut Tx<'_>,
+    who: &str,
+    running: &[BuildRow],
+    open: Option<&DeploymentRow>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut builds = running.to_vec();
+    if let Some(open) = open {
+        let waits = |build: &BuildRow| build.status == BuildStatus::Pending;
+        builds.extend(builds::build_list_of_deployment(tx, open.id)?.into_iter().filter(waits));
+    }
+    for build in &builds {
+        job_acts::abort_build(tx, who, build, Some("the lock is taken away by force"), now)?;
+    }
+    Ok(())
+}
+
 /// A person says that the worker of what runs is gone and its processes with it.
-fn lose(tx: &mut Tx<'_>, deployment: &DeploymentRow, now: Timestamp) -> Result<(), Error> {
-    for build in builds::build_list_of_deployment(tx, deployment.id)? {
-        if build.status != BuildStatus::Started {
-            continue;
-        }
+fn lose(tx: &mut Tx<'_>, running: &[BuildRow], open: Option<&DeploymentRow>, now: Timestamp) -> Result<(), Error> {
+    for build in running {
         track::abort(tx, build.id, now)?;
         for attempt in attempts::attempt_list_open(tx, build.id)? {
             let ending =
@@ -357,6 +369,8 @@ fn lose(tx: &mut Tx<'_>, deployment: &DeploymentRow, now: Timestamp) -> Result<(
             track::attempt_finished(tx, &attempt, &ending, now)?;
         }
     }
-    environments::deployment_mark(tx, deployment.id, DeploymentMark::InDoubt(false), now)?;
+    if let Some(open) = open {
+        environments::deployment_mark(tx, open.id, DeploymentMark::InDoubt(false), now)?;
+    }
     Ok(())
 }

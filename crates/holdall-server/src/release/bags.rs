@@ -11,7 +11,7 @@ use holdall_store::bags::{self, BagRow, SuspectRow};
 use holdall_store::environments::{self, EnvironmentRow};
 use holdall_store::resources::{self, ResourceRow};
 use holdall_store::versions::{self, DisabledRow};
-use holdall_store::{StoreError, Tx, builds};
+use holdall_store::{StoreError, Tx, builds, jobs};
 
 use super::{EnvironmentSpec, ancestors, environments_of, packed_in};
 use crate::error::from_json;
@@ -190,9 +190,12 @@ pub fn bag_arrive(
     number: i64,
     now: holdall_engine::time::Timestamp,
 ) -> Result<(), StoreError> {
-    let resource = resources::resource_of_type(tx, environment.pipeline, "deployment-bag")?;
-    if let Some(scope) = resource.and_then(|resource| resource.scope) {
+    if let Some(resource) = resources::resource_of_type(tx, environment.pipeline, "deployment-bag")?
+        && let Some(scope) = resource.scope
+    {
         versions::version_save_at(tx, scope, &bag_version(number), number, now)?;
+        // It may have been a version here before, when the environment came after others.
+        jobs::mark_resource(tx, resource.id)?;
     }
     Ok(())
 }

@@ -157,16 +157,23 @@ pub fn force_unlock(
             if open.is_none() && row.id != environment.id {
                 continue;
             }
-            let held = Held {
-                code: "held-after-unlock".to_owned(),
-                at: now,
-                by: by.to_owned(),
-                reason: Some(reason.to_owned()),
-            };
-            environments::environment_hold(tx, row.id, Some(&held))?;
+            self::hold(tx, &row, by, reason, now)?;
         }
     }
     settle(tx, environment.lock, &environment.name, now)
+}
+
+/// Lets an environment wait for a person to start its next deployment.
+pub fn hold(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentRow,
+    by: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let held =
+        Held { code: "held-after-unlock".to_owned(), at: now, by: by.to_owned(), reason: Some(reason.to_owned()) };
+    environments::environment_hold(tx, environment.id, Some(&held))
 }
 
 fn end_in_place(

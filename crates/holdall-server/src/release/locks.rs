@@ -126,6 +126,20 @@ pub fn trouble(tx: &mut Tx<'_>, deployment: &DeploymentRow) -> Result<Option<Tro
     }))
 }
 
+/// The builds that run for those who hold a lock: workers may be busy with their steps.
+pub fn running_holders(tx: &mut Tx<'_>, lock: LockId) -> Result<Vec<builds::BuildRow>, StoreError> {
+    let mut running = Vec::new();
+    for holding in locks::holding_list(tx, lock)? {
+        match (holding.deployment, holding.build) {
+            (Some(deployment), _) => running.extend(builds::build_list_of_deployment(tx, deployment)?),
+            (None, Some(build)) => running.extend(builds::build_get(tx, build)?),
+            (None, None) => {}
+        }
+    }
+    running.retain(|build| build.status == BuildStatus::Started);
+    Ok(running)
+}
+
 /// Lets the lock go on to whom it belongs now: people at the head of the queue get it in this transaction, builds
 /// are looked at by the scheduler. To be called after every change of the lock's holders or queue.
 pub fn settle(tx: &mut Tx<'_>, lock: LockId, name: &str, now: Timestamp) -> Result<(), StoreError> {

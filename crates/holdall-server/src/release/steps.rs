@@ -15,7 +15,7 @@ use holdall_store::{StoreError, Tx, locks, pipelines, resources, versions};
 use super::EnvironmentSpec;
 use super::bags::{bag_arrive, bag_number, bag_version};
 use super::deployments::{deployment_version, holder_name};
-use super::locks::note;
+use super::locks::{note, running_holders};
 use crate::error::json_text;
 
 /// What a step on a release type gave.
@@ -73,7 +73,12 @@ fn perform_lock(
     environment: &str,
     action: LockAction,
 ) -> Result<Performed, StoreError> {
-    let held = match locks::lock_find(tx, environment)? {
+    let lock = locks::lock_find(tx, environment)?;
+    let running = match lock {
+        Some(lock) => running_holders(tx, lock)?.into_iter().next(),
+        None => None,
+    };
+    let held = match lock {
         Some(lock) => locks::holding_list(tx, lock)?.into_iter().find(|holding| {
             holding.build == Some(build.id) || (holding.deployment.is_some() && holding.deployment == build.deployment)
         }),
@@ -92,9 +97,13 @@ fn perform_lock(
         (LockAction::Release, None) => {
             Performed::refused(format!("the lock of {environment} is not held by this build's deployment"))
         }
-        (LockAction::ForceRelease, _) => {
-            Performed::done(format!("the lock of {environment} is given back when this job has succeeded"))
-        }
+        (LockAction::ForceRelease, _) => match running {
+            Some(running) => Performed::refused(format!(
+                "{} {} runs under the lock of {environment}: abort it first",
+                running.job_name, running.name
+            )),
+            None => Performed::done(format!("the lock of {environment} is given back when this job has succeeded")),
+        },
     })
 }
 
@@ -241,6 +250,10 @@ fn start_deployment(
     let Some(bag) = bags::bag_find(tx, environment.system, number)? else {
         return Ok(Performed::refused(format!("there is no bag {number}")));
     };
+    let holds = locks::holding_list(tx, environment.lock)?.iter().any(|holding| holding.build == Some(build.id));
+    if !holds {
+        return Ok(Performed::refused(format!("the lock of {} was taken away from this build", environment.name)));
+    }
     let current = environments::deployment_current(tx, environment.id)?.map(|deployment| deployment.bag);
     let direction = match current {
         Some(current) if current == number => "same",

@@ -33,6 +33,9 @@ mod both {
         a_lost_deploy_step_is_in_doubt,
         a_system_changes_under_way,
         force_unlock_stops_what_runs_first,
+        force_unlock_stops_a_start_first,
+        a_start_that_fails_is_not_tried_over_and_over,
+        what_was_thrown_out_upstream_comes_back_downstream,
         setting_the_same_file_twice_changes_nothing,
         a_pipeline_holds_a_lock_while_its_job_runs_where_that_is_allowed,
     );
@@ -603,6 +606,76 @@ fn force_unlock_stops_what_runs_first(store: Store) {
     assert_eq!(world.deployments("staging"), ["1 passed", "2 open"]);
     world.end_running(0);
     assert_eq!(world.deployments("staging"), ["1 passed", "2 unlocked"]);
+}
+
+/// A deployment that is about to be made works under the lock as one that has been made does.
+fn force_unlock_stops_a_start_first(store: Store) {
+    let mut world = World::new(store);
+    world.rule("staging/start-deploy", Fate::Runs);
+    pushed(&mut world);
+    let unlock = |abort_running| Act::ForceUnlock {
+        environment: "staging".to_owned(),
+        abort_running,
+        worker_is_dead: false,
+        then: Then::Hold,
+    };
+    assert_eq!(world.refused(unlock(false), Some("stuck")), "refused");
+    let by_job = Act::JobTrigger {
+        team: "staging".to_owned(),
+        pipeline: "deploy-notify".to_owned(),
+        job: "force-unlock-pipeline".to_owned(),
+    };
+    assert_eq!(world.refused(by_job, Some("stuck")), "refused");
+    world.act(unlock(true));
+    assert_eq!(world.build("staging", "start-deploy").status.as_str(), "started", "not before its process has ended");
+    world.end_running(0);
+    assert_eq!(world.build("staging", "start-deploy").status.as_str(), "aborted");
+    assert_eq!(world.deployments("staging"), Vec::<String>::new());
+    assert!(world.holds("staging").contains(&"held-after-unlock".to_owned()), "{:?}", world.holds("staging"));
+}
+
+/// A start-deploy whose worker fails makes no deployment; the same bag is not started again by itself, for ever.
+fn a_start_that_fails_is_not_tried_over_and_over(store: Store) {
+    let mut world = World::new(store);
+    world.rule("staging/start-deploy", Fate::Exit(1));
+    pushed(&mut world);
+    assert_eq!(world.build("staging", "start-deploy").name, "1");
+    assert_eq!(world.holds("staging"), ["deploy-failed"]);
+    world.rule("staging/start-deploy", Fate::Exit(0));
+    world.act(Act::JobTrigger {
+        team: "staging".to_owned(),
+        pipeline: "deploy-notify".to_owned(),
+        job: "start-deploy".to_owned(),
+    });
+    world.run();
+    assert_eq!(world.live(), [1, 1, 1]);
+}
+
+/// A bag that a roll back threw out of one environment waits in those after it, until it is ticked again there.
+fn what_was_thrown_out_upstream_comes_back_downstream(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    let token = take_lock(&mut world, "production");
+    world.push("api", "api-2");
+    world.run();
+    assert_eq!(world.live(), [2, 2, 1]);
+    world.act(Act::RollBack {
+        system: "notify".to_owned(),
+        environment: "staging".to_owned(),
+        to: None,
+        suspects: Suspects::None,
+        and_untick: false,
+        here_only: false,
+    });
+    world.run();
+    let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("staging".into()) };
+    // An untick by hand takes nothing of that back.
+    world.act(Act::Disable { target: target.clone(), and_bags: false, until: None });
+    give_back(&mut world, "production", token);
+    assert_eq!(world.live(), [2, 1, 1]);
+    world.act(Act::Enable { target });
+    world.run();
+    assert_eq!(world.current("production"), 2, "it has passed staging, and nothing holds it back any more");
 }
 
 fn setting_the_same_file_twice_changes_nothing(store: Store) {

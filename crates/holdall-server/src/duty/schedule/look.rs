@@ -8,8 +8,9 @@ use holdall_engine::release::Role;
 use holdall_engine::release::bags::{BagsView, Mark, barred, choose, held, held_back};
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
-use holdall_engine::resolve::{Failure, Unresolved, resolve_inputs};
+use holdall_engine::resolve::{Failure, History, Unresolved, resolve_inputs};
 use holdall_engine::schedule::{CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView};
+use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_store::builds::{self, BuildInput, BuildRow};
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
@@ -235,6 +236,16 @@ fn look_at_inputs(
             Err(unresolved) => view.holds.extend(unresolved_holds(tx, looked, row, &unresolved)?),
         }
     }
+    if let (Some(Role::Signal), Some(deployment)) = (looked.spec.role, &view.deployment) {
+        // A test that was started once more may still say no.
+        let works = |build: &&BuildRow| build.status == BuildStatus::Started && build.job != looked.job.id;
+        for build in builds::build_list_of_deployment(tx, deployment.id)?.iter().filter(works) {
+            view.holds.push(Hold::new(
+                Code::PassedUnsatisfied,
+                format!("{} {} of deployment {} still runs", build.job_name, build.name, deployment.number),
+            ));
+        }
+    }
     for row in rows.iter().filter(|row| is_checked(row)) {
         if let (Some(error), true) = (&row.check_error, view.holds.is_empty()) {
             // Not a reason to wait: the versions that are known will do. It is said, so that nobody waits in vain.
@@ -361,6 +372,18 @@ fn choose_bag(
                 .command(format!("holdall why {}", judge.environment.name)),
             ),
         },
+    }
+    if let Some(number) = automatic
+        && TxHistory::new(tx).was_used(looked.job.id, &row.name, row.resource, &bag_version(number).digest())?
+    {
+        // Starting it over and over again would not make it better.
+        looked.view.automatic_holds.push(
+            Hold::new(
+                Code::DeployFailed,
+                format!("start-deploy of bag {number} ended before there was a deployment; a person starts it again"),
+            )
+            .command(format!("holdall job trigger {}", looked.view.name)),
+        );
     }
     if let Some((code, mark)) = &judge.view.held {
         looked.view.automatic_holds.push(held(&judge.view, *code, mark));
