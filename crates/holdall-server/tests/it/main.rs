@@ -5,6 +5,7 @@ mod durable;
 mod flow;
 mod history;
 mod release;
+mod sim;
 mod start;
 mod streams;
 mod support;
