@@ -12,13 +12,25 @@ pub struct Family {
     pub name: &'static str,
     /// How many numbers there are.
     pub size: u64,
+    /// How many numbers make a sample of some thousand worlds.
+    pub sample: u64,
     /// The world of a number below the size; `None`: it is the same as another number's.
     pub world: fn(u64) -> Option<World>,
 }
 
 pub const FAMILIES: [Family; 2] = [
-    Family { name: "4 jobs, 1 resource, 3 versions, 4 builds", size: one_resource_size(), world: one_resource },
-    Family { name: "3 jobs, 2 resources, 2 versions, 3 builds", size: two_resources_size(), world: two_resources },
+    Family {
+        name: "4 jobs, 1 resource, 3 versions, 4 builds",
+        size: one_resource_size(),
+        sample: 40_000,
+        world: one_resource,
+    },
+    Family {
+        name: "3 jobs, 2 resources, 2 versions, 3 builds",
+        size: two_resources_size(),
+        sample: 4_000,
+        world: two_resources,
+    },
 ];
 
 /// The places of a number in mixed radix, the last one first.
