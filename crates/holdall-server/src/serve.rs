@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use holdall_store::{Store, StoreError};
+use holdall_store::{Store, StoreError, checks, workers};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -172,7 +172,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         .map_err(|source| ServeError::Listen { address: config.listen, source })?;
     let address = listener.local_addr()?;
     let store = open_store(&config).await?;
-    name_installation(&config, &store).await?;
+    prepare(&config, &store).await?;
     let token_file = folder.path("token");
     folder.token(&store, "token", ADMIN).await?;
     let worker_token = folder.token(&store, "worker-token", WORKER).await?;
@@ -199,11 +199,17 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     Ok(Running { address, token_file, store, worker, lifecycle, ended, _folder: folder })
 }
 
-/// Gives the installation a name, by which workers tell its history from that of others.
-async fn name_installation(config: &ServeConfig, store: &Store) -> Result<(), ServeError> {
+/// Gives the installation a name, by which workers tell its history from that of others, and looks whether the clock
+/// was set back while no server ran.
+async fn prepare(config: &ServeConfig, store: &Store) -> Result<(), ServeError> {
     let fresh = crate::auth::new_secret()?;
     let fails = |source| ServeError::Database { database: shown(config), source };
-    store.write(move |tx| epoch::name_installation(tx, &secret_hash(&fresh))).await.map_err(fails)
+    let prepared = store.write(move |tx| {
+        epoch::name_installation(tx, &secret_hash(&fresh))?;
+        checks::check_after_clock(tx, now())?;
+        workers::worker_after_clock(tx, now())
+    });
+    prepared.await.map_err(fails)
 }
 
 /// Answers requests until the server stops; those that are under way then may end.

@@ -37,6 +37,16 @@ pub fn check_want(tx: &mut Tx<'_>, scope: ScopeId, now: Timestamp) -> Result<(),
     Ok(())
 }
 
+/// What was checked in the future, by a clock that was set back since, is due at once and not when that comes again.
+pub fn check_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE scope SET next_check_at = ?1 WHERE next_check_at IS NOT NULL AND last_check_at > ?1",
+        params![now],
+    )?;
+    tx.signal(Signal::Checks);
+    Ok(())
+}
+
 /// Wants the checks that are due by `now`; gives when the next is.
 pub fn check_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let due = tx.query(

@@ -379,8 +379,11 @@ pub fn deployment_mark(
             "UPDATE deployment SET deploy_began_at = ?2 WHERE id = ?1 AND deploy_began_at IS NULL",
             params![id, now],
         )?,
+        // What is deployed later is live, whatever the clock says.
         DeploymentMark::Deployed => tx.execute(
-            "UPDATE deployment SET deployed_at = ?2, in_doubt = 0 WHERE id = ?1 AND ended_at IS NULL",
+            "UPDATE deployment SET in_doubt = 0, deployed_at = (SELECT CASE WHEN MAX(o.deployed_at) >= ?2 \
+             THEN MAX(o.deployed_at) + 1 ELSE ?2 END FROM deployment o \
+             WHERE o.environment_id = deployment.environment_id AND o.id <> ?1) WHERE id = ?1 AND ended_at IS NULL",
             params![id, now],
         )?,
         DeploymentMark::InDoubt(in_doubt) => {

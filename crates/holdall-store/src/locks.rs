@@ -211,7 +211,7 @@ pub fn mark_waiters(tx: &mut Tx<'_>, lock: LockId) -> Result<(), StoreError> {
 
 /// Those who wait for a lock, in the order in which they came.
 pub fn wait_list(tx: &mut Tx<'_>, lock: LockId) -> Result<Vec<WaitRow>, StoreError> {
-    tx.query(&format!("{WAIT} WHERE lock_id = ?1 ORDER BY since, id"), params![lock])?.iter().map(wait_from).collect()
+    tx.query(&format!("{WAIT} WHERE lock_id = ?1 ORDER BY id"), params![lock])?.iter().map(wait_from).collect()
 }
 
 /// Puts somebody into the queue; the row's id is not looked at.

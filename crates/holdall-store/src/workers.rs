@@ -98,6 +98,12 @@ pub fn worker_seen(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), St
     Ok(())
 }
 
+/// No worker has said something in the future: the clock was set back since.
+pub fn worker_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute("UPDATE worker SET seen_at = ?1 WHERE seen_at > ?1", params![now])?;
+    Ok(())
+}
+
 /// Marks the running workers that have said nothing since `before` as lost; gives their names.
 pub fn worker_mark_lost(tx: &mut Tx<'_>, before: Timestamp) -> Result<Vec<String>, StoreError> {
     let lost = tx

@@ -103,7 +103,15 @@ impl From<StoreError> for ApiError {
             };
             return ApiError::unavailable(message);
         }
-        ApiError::internal(&error)
+        let message = match error {
+            StoreError::ReadOnly(_) => {
+                "the server's database cannot be written; nothing was changed, look at the disk of its data folder"
+            }
+            StoreError::Corrupt(_) => "the server's database is damaged; stop the server and restore a backup",
+            _ => return ApiError::internal(&error),
+        };
+        tracing::error!("a request could not be carried out: {error}");
+        ApiError::unavailable(message)
     }
 }
 
@@ -131,5 +139,25 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ails_the_database_is_said_without_internals() {
+        for (error, status, says) in [
+            (StoreError::DiskFull("x".into()), 503, "is full; nothing was changed"),
+            (StoreError::Unavailable("x".into()), 503, "does not answer; nothing was changed, try again"),
+            (StoreError::ReadOnly("x".into()), 503, "cannot be written; nothing was changed, look at the disk"),
+            (StoreError::Corrupt("x".into()), 503, "is damaged; stop the server and restore a backup"),
+            (StoreError::Inconsistent("x".into()), 500, "its log has more"),
+        ] {
+            let answer = ApiError::from(error);
+            assert_eq!(answer.status().as_u16(), status);
+            assert!(answer.body().message.contains(says), "{}", answer.body().message);
+        }
     }
 }

@@ -4,6 +4,7 @@ mod access;
 mod durable;
 mod flow;
 mod history;
+mod hostile;
 mod release;
 mod sim;
 mod start;

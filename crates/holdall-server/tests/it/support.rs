@@ -79,6 +79,11 @@ impl Place {
         self.dir.path()
     }
 
+    /// On SQLite, in a folder that a test has made.
+    pub fn at(dir: tempfile::TempDir) -> Place {
+        Place { dir, database: None }
+    }
+
     /// Where a backup is restored to for a server here.
     pub fn site(&self) -> Site {
         match &self.database {
