@@ -87,6 +87,17 @@ fn tokens() {
 }
 
 #[test]
+fn a_registry_that_cannot_be_reached_is_named_with_the_cause() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    for (host, cause) in [(nobody.to_string(), "refused"), ("registry.invalid".to_owned(), "")] {
+        let source = json!({"repository": format!("{host}/team/api"), "tag": "t"});
+        let error = World::new().check("registry-image", &source, Value::Null).expect_err("nobody is there");
+        let said = format!("the registry {host} cannot be reached: ");
+        assert!(error.contains(&said) && error.contains(cause), "{error}");
+    }
+}
+
+#[test]
 fn challenges_that_cannot_be_met() {
     for (challenge, expected) in [
         ("", "a kind of authentication that is not known here"),
