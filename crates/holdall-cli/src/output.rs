@@ -146,7 +146,12 @@ impl Style {
     pub fn ago(&self, time: Time) -> String {
         let seconds = whole_seconds(time);
         match time.0 > self.now.0 {
-            true => format!("in {} ({seconds})", span_words(time.0.saturating_sub(self.now.0))),
+            // To the nearest: what was asked to last five minutes does not end in four.
+            true => {
+                let left = time.0.saturating_sub(self.now.0);
+                let half = if left < 60_000_000 { 500_000 } else { 30_000_000 };
+                format!("in {} ({seconds})", span_words(left.saturating_add(half)))
+            }
             false => format!("{} ago ({seconds})", self.age(time)),
         }
     }
