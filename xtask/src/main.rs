@@ -3,7 +3,7 @@
 //! - [`test`](mod@test): all tests, with everything that they need: a PostgreSQL of their own, a registry, the built binary.
 //! - [`sim`]: histories by chance over the whole server, more than the tests play.
 //! - [`ci`]: everything that must hold before a change lands.
-//! - [`bench`]: how fast the product is.
+//! - [`bench`](mod@bench): how fast the product is.
 //! - [`tidy`]: the rules of this code base that neither the compiler nor clippy knows.
 
 mod bench;
