@@ -96,7 +96,7 @@ pub struct BuildDetail {
     pub inputs: Vec<BuildInput>,
     /// What it made.
     pub outputs: Vec<BuildInput>,
-    /// What it waits for, when it is pending.
+    /// What it waits for, when it is pending; what holds it up, when it runs: that its worker is lost, say.
     pub report: Vec<Hold>,
 }
 

@@ -2,7 +2,7 @@
 //! comes back or a person decides, because nobody knows whether it still runs.
 
 use holdall_engine::time::Timestamp;
-use holdall_store::{Signal, StoreError, Tx, checks, workers};
+use holdall_store::{Signal, StoreError, Tx, attempts, checks, workers};
 
 use super::pace::Pace;
 use super::workers::LOST_AFTER;
@@ -41,16 +41,34 @@ pub fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreE
         tracing::warn!(worker = %name, "a worker has said nothing for {} seconds", LOST_AFTER.0 / 1_000_000);
         // Others can make its checks: a check may be made twice.
         checks::check_abandon(tx, &name, now)?;
+        tell_builds(tx, &name)?;
         tx.signal(Signal::Workers);
     }
     workers::worker_quietest(tx)
 }
 
+/// Wakes those who follow builds with steps on a worker: whether it is there has changed.
+pub(super) fn tell_builds(tx: &mut Tx<'_>, worker: &str) -> Result<(), StoreError> {
+    for attempt in attempts::attempt_list_of_worker(tx, worker)? {
+        tx.signal(Signal::Build(attempt.build));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use holdall_protocol::worker::Hello;
+    use holdall_store::builds::{self, NewBuild};
     use holdall_store::workers::WorkerRow;
+    use holdall_store::{Store, jobs};
 
     use super::*;
+    use crate::duty::schedule::schedule_all;
+    use crate::duty::workers as session;
+    use crate::error::Error;
+    use crate::{pipelines, query};
 
     #[test]
     fn a_worker_is_lost_when_it_has_been_quiet_for_too_long() {
@@ -93,5 +111,60 @@ mod tests {
                 (19, None, names(&["lively", "quiet"])),
             ]
         );
+    }
+
+    #[test]
+    fn a_build_says_that_its_worker_is_lost_and_wakes_who_follows_it() {
+        const PIPELINE: &str = "jobs: [{name: j, plan: [{task: t, config: {platform: linux, run: {path: 'true'}}}]}]";
+        let dir = tempfile::tempdir().unwrap();
+        let store = holdall_store::testing::sqlite(dir.path()).unwrap();
+        let at = |seconds: i64| Timestamp(1_000_000_000 + seconds * 1_000_000);
+        let hello = Hello {
+            name: "quiet".to_owned(),
+            session: "1".to_owned(),
+            platform: "linux".to_owned(),
+            tags: Vec::new(),
+            team: None,
+            slots: 1,
+            version: "0".to_owned(),
+            attempts: Vec::new(),
+            history: None,
+        };
+        let again = hello.clone();
+        let build = store
+            .write_blocking(move |tx| {
+                let (config, _) = pipelines::parse(PIPELINE, &BTreeMap::new())?;
+                let id = pipelines::save(tx, "main", "p", &config, &BTreeMap::new(), false, at(0))?;
+                let job = jobs::job_find(tx, id, "j")?.unwrap();
+                let build = builds::build_create(tx, job.id, &NewBuild::default(), at(0))?;
+                schedule_all(tx, at(0))?;
+                session::hello(tx, &hello, at(0))?;
+                let queued = attempts::attempt_list_queued_for(tx, "quiet", None, 1, 0)?;
+                assert!(attempts::attempt_assign(tx, &queued[0].attempt, "quiet", at(1))?);
+                Ok::<_, Error>(build)
+            })
+            .unwrap();
+        let holds = |store: &Store| {
+            let detail = store.read_blocking(|tx| query::builds::detail(tx, build.0)).unwrap();
+            detail.report.into_iter().map(|hold| hold.code).collect::<Vec<_>>()
+        };
+        // What a transaction signals is sent at the latest when the next one runs.
+        let settle = || store.write_blocking(|_| Ok::<_, StoreError>(())).unwrap();
+        settle();
+        let mut follower = store.signals().changes();
+        let mut is_woken = || {
+            settle();
+            let mut woken = false;
+            while let Ok(signal) = follower.try_recv() {
+                woken |= signal == Signal::Build(build);
+            }
+            woken
+        };
+        store.write_blocking(move |tx| lose(tx, at(9))).unwrap();
+        assert_eq!((holds(&store), is_woken()), (vec![], false));
+        store.write_blocking(move |tx| lose(tx, at(11))).unwrap();
+        assert_eq!((holds(&store), is_woken()), (vec!["worker-lost".to_owned()], true));
+        store.write_blocking(move |tx| session::hello(tx, &again, at(20))).unwrap();
+        assert_eq!((holds(&store), is_woken()), (vec![], true));
     }
 }

@@ -20,7 +20,7 @@ use holdall_store::versions::NewVersion;
 use holdall_store::workers::{self, WorkerRow};
 use holdall_store::{Signal, Store, StoreError, Tx};
 
-use super::track;
+use super::{track, watcher};
 use crate::epoch;
 use crate::error::{Error, Refusal, from_json, json_text};
 
@@ -60,6 +60,7 @@ pub fn hello(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, 
     if let Some(known) = &hello.history {
         epoch::compare(tx, &hello.name, known, now)?;
     }
+    watcher::tell_builds(tx, &hello.name)?;
     workers::worker_hello(
         tx,
         &WorkerRow {
@@ -124,6 +125,7 @@ fn seen(tx: &mut Tx<'_>, worker: &WorkerRow, now: Timestamp) -> Result<(), Store
     workers::worker_seen(tx, &worker.name, now)?;
     if worker.state != RUNNING {
         tracing::info!(worker = %worker.name, "a worker that was lost is back");
+        watcher::tell_builds(tx, &worker.name)?;
         tx.signal(Signal::Board);
     }
     Ok(())

@@ -79,13 +79,13 @@ pub fn detail(tx: &mut Tx<'_>, id: i64) -> Result<BuildDetail, Error> {
         Some(job) => from_json(&job.spec)?,
         None => JobSpec::default(),
     };
-    let pending = row.status == holdall_engine::status::BuildStatus::Pending;
+    let holds = if row.status.is_terminal() { Vec::new() } else { why::build(tx, &row)? };
     Ok(BuildDetail {
         guarded: is_guarded(&spec),
         aborting: row.abort_at.is_some() && !row.status.is_terminal(),
         inputs: named(builds::build_gets(tx, row.id)?),
         outputs: named(builds::build_puts(tx, row.id)?),
-        report: if pending { why::job(tx, row.job)? } else { Vec::new() },
+        report: holds,
         summary: summaries(tx, std::slice::from_ref(&row))?.remove(0),
     })
 }
