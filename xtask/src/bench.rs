@@ -140,10 +140,11 @@ pub fn run(args: &[&str]) -> Result<()> {
     let target = target.context("cargo metadata names no target directory")?;
     let dir = target.join(format!("bench/{}", std::process::id()));
     eprintln!("xtask: {}; load average {}", machine::describe(), machine::load_average());
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut bench = Bench {
         binary: asked.binary.unwrap_or_else(|| target.join("release/holdall")),
         filler: target.join("release/examples/fill"),
-        dir: dir.clone(),
+        dir,
         postgres: None,
         samples: asked.samples,
         rounds: asked.rounds,
@@ -157,8 +158,15 @@ pub fn run(args: &[&str]) -> Result<()> {
         bench.postgres = Some(Postgres::start(&bin)?);
         run_cases(&bench, &asked.names)?;
     }
-    drop(bench);
-    std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+    Ok(())
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            eprintln!("xtask: cannot remove {}: {error}", self.dir.display());
+        }
+    }
 }
 
 fn run_cases(bench: &Bench, names: &[String]) -> Result<()> {

@@ -151,6 +151,13 @@ impl Drop for Installation {
     fn drop(&mut self) {
         end(&mut self.worker, Signal::SIGTERM);
         end(&mut self.server, Signal::SIGTERM);
+        // Warnings, if there are any: they may say why something could not be measured.
+        for log in ["serve.log", "worker.log"] {
+            for line in read(&self.dir.join(log)).lines().filter(|line| line.contains("WARN") || line.contains("ERROR"))
+            {
+                eprintln!("xtask: {log}: {line}");
+            }
+        }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             eprintln!("xtask: cannot remove {}: {error}", self.dir.display());
         }
