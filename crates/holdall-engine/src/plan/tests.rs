@@ -373,7 +373,13 @@ fn what_a_bag_cannot_give_is_named() {
     let step = job(vec![get("deployment", json!({}))]);
     let mut gone = pipeline();
     gone.resources.retain(|resource| resource.name != "api");
-    assert_eq!(build(&step, &gone).unwrap_err().to_string(), "the pipeline has no resource for service `api`");
+    let named = job(vec![get("deployment", json!({"services": ["api"]}))]);
+    assert_eq!(build(&named, &gone).unwrap_err().to_string(), "the pipeline has no resource for service `api`");
+    let fetched = |pipeline: &Pipeline| {
+        let plan = build(&step, pipeline).expect("a plan");
+        plan.nodes().into_iter().filter(|node| matches!(node.kind, PlanKind::Get(_))).count()
+    };
+    assert_eq!(fetched(&gone) + 1, fetched(&pipeline()), "a service that was removed is left out where all are meant");
     let mut changed = pipeline();
     changed.resources[3].kind = "mock".to_owned();
     let problem = "service `infrastructure` is of type `mock` now, and of type `git` in bag 42";

@@ -122,12 +122,12 @@ jobs:
   - do:
     - task: unit
       config: { platform: linux, run: { path: 'true' } }
-    timeout: 100ms
+    timeout: 3s
 ",
     );
-    let build = server.trigger(server.job(pipeline, "build"));
     let mut worker = FakeWorker::new("w");
     worker.hello(&server);
+    let build = server.trigger(server.job(pipeline, "build"));
     let task = worker.take(&server);
     worker.report(&server, vec![started(&task)]);
     let orders = worker.poll(&server);
