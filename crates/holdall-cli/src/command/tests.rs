@@ -113,7 +113,7 @@ fn words(command: &str, sample: &str) -> Vec<String> {
         .into_iter()
         .filter(|word| !word.contains(['[', ']']))
         .map(|word| match word.as_str() {
-            "N" | "PORT" => "7".to_owned(),
+            "N" | "PORT" | "BUILD" => "7".to_owned(),
             "ADDRESS" => "http://127.0.0.1:1".to_owned(),
             _ => word,
         })
