@@ -6,7 +6,7 @@ use holdall_engine::time::Timestamp;
 use holdall_store::bags;
 use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, DeploymentMark, DeploymentRow, EnvironmentRow, Held};
-use holdall_store::{StoreError, Tx, locks, resources, versions};
+use holdall_store::{StoreError, Tx, jobs, locks, resources, versions};
 
 use super::bags::bag_arrive;
 use super::deployments::{deployment_end_and_settle, deployment_open, deployment_version};
@@ -42,6 +42,10 @@ pub fn after_build(
         | Role::Signal
         | Role::ForceUnlock
         | Role::Periodic => {}
+    }
+    if matches!(role, Role::Deploy { .. } | Role::Signal) {
+        // What must not run beside it waits for its end.
+        jobs::mark_pipeline(tx, build.pipeline)?;
     }
     unlock_if_wanted(tx, build, &environment, now)?;
     crate::systems::take_waiting(tx, &environment, now)

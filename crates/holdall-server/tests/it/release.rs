@@ -34,6 +34,7 @@ mod both {
         a_system_changes_under_way,
         force_unlock_stops_what_runs_first,
         force_unlock_stops_a_start_first,
+        nothing_runs_beside_what_ends_a_deployment,
         a_start_that_fails_is_not_tried_over_and_over,
         what_was_thrown_out_upstream_comes_back_downstream,
         setting_the_same_file_twice_changes_nothing,
@@ -632,6 +633,29 @@ fn force_unlock_stops_a_start_first(store: Store) {
     assert_eq!(world.build("staging", "start-deploy").status.as_str(), "aborted");
     assert_eq!(world.deployments("staging"), Vec::<String>::new());
     assert!(world.holds("staging").contains(&"held-after-unlock".to_owned()), "{:?}", world.holds("staging"));
+}
+
+/// What ends a deployment gives the lock back: a deploy or a test that is started once more waits for it, and does not
+/// start at all where it has passed.
+fn nothing_runs_beside_what_ends_a_deployment(store: Store) {
+    let mut world = World::new(store);
+    world.rule("staging/signal-deploy-completion", Fate::Runs);
+    pushed(&mut world);
+    assert_eq!(world.build("staging", "signal-deploy-completion").status.as_str(), "started");
+    for job in ["deploy", "test"] {
+        let build = world.build("staging", job);
+        world.act(Act::BuildRerun { build: build.id.0 });
+        world.run();
+        assert!(
+            world.holds_of("staging", job).contains(&"serial-group".to_owned()),
+            "{:?}",
+            world.holds_of("staging", job)
+        );
+    }
+    world.rule("staging/signal-deploy-completion", Fate::Exit(0));
+    world.end_running(0);
+    assert_eq!(world.deployments("staging"), ["1 passed"]);
+    assert_eq!(world.ran.iter().filter(|ran| ran.starts_with("staging/deploy")).count(), 1);
 }
 
 /// A start-deploy whose worker fails makes no deployment; the same bag is not started again by itself, for ever.

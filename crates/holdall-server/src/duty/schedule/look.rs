@@ -9,7 +9,9 @@ use holdall_engine::release::bags::{BagsView, Mark, barred, choose, held, held_b
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::resolve::{Failure, History, Unresolved, resolve_inputs};
-use holdall_engine::schedule::{CheckView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView};
+use holdall_engine::schedule::{
+    CheckView, DeploymentView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView,
+};
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_store::builds::{self, BuildInput, BuildRow};
@@ -236,15 +238,8 @@ fn look_at_inputs(
             Err(unresolved) => view.holds.extend(unresolved_holds(tx, looked, row, &unresolved)?),
         }
     }
-    if let (Some(Role::Signal), Some(deployment)) = (looked.spec.role, &view.deployment) {
-        // A test that was started once more may still say no.
-        let works = |build: &&BuildRow| build.status == BuildStatus::Started && build.job != looked.job.id;
-        for build in builds::build_list_of_deployment(tx, deployment.id)?.iter().filter(works) {
-            view.holds.push(Hold::new(
-                Code::PassedUnsatisfied,
-                format!("{} {} of deployment {} still runs", build.job_name, build.name, deployment.number),
-            ));
-        }
+    if let Some(deployment) = &view.deployment {
+        view.holds.extend(beside(tx, looked, deployment)?);
     }
     for row in rows.iter().filter(|row| is_checked(row)) {
         if let (Some(error), true) = (&row.check_error, view.holds.is_empty()) {
@@ -259,6 +254,29 @@ fn look_at_inputs(
     looked.pipes.dedup();
     looked.view.inputs = view;
     Ok(())
+}
+
+/// What runs for a deployment that a build of this job must not run beside: what ends the deployment gives the lock
+/// back, under which the others work, and a test that was started once more may still say no.
+fn beside(tx: &mut Tx<'_>, looked: &Look, deployment: &DeploymentView) -> Result<Vec<Hold>, StoreError> {
+    let mut holds = Vec::new();
+    if !matches!(looked.spec.role, Some(Role::Deploy { .. } | Role::Test | Role::Signal)) {
+        return Ok(holds);
+    }
+    for build in builds::build_list_of_deployment(tx, deployment.id)? {
+        if build.status != BuildStatus::Started || build.job == looked.job.id {
+            continue;
+        }
+        let other: Option<JobSpec> = jobs::job_get(tx, build.job)?.map(|job| from_json(&job.spec)).transpose()?;
+        let ends = |role: Option<Role>| role == Some(Role::Signal);
+        if ends(looked.spec.role) != ends(other.and_then(|spec| spec.role)) {
+            holds.push(Hold::new(
+                Code::SerialGroup,
+                format!("{} {} of deployment {} runs", build.job_name, build.name, deployment.number),
+            ));
+        }
+    }
+    Ok(holds)
 }
 
 fn check_failing(looked: &Look, row: &InputRow, error: &str) -> Hold {
@@ -434,6 +452,9 @@ fn fix(
                     .map(|deployment| deployment_view(&deployment, &environment.name)),
                 _ => view.deployment,
             };
+        }
+        if let Some(deployment) = &view.deployment {
+            view.holds.extend(beside(tx, looked, deployment)?);
         }
         let pipes = builds::build_pipes(tx, original)?;
         looked.fixed.insert(build.id, (inputs, pipes));
