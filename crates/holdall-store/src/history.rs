@@ -148,6 +148,30 @@ impl History for TxHistory<'_, '_> {
         Ok(all)
     }
 
+    fn vouched(
+        &mut self,
+        job: JobId,
+        resource: ResourceId,
+        digests: &[Arc<VersionDigest>],
+    ) -> Result<Vec<VersionDigest>, StoreError> {
+        let mut found = Vec::new();
+        for chunk in digests.chunks(256) {
+            let mut args: Vec<Value> = vec![job.into(), resource.into()];
+            args.extend(chunk.iter().map(|digest| Value::from(&**digest)));
+            let values: Vec<String> = (3..3 + chunk.len()).map(|arg| format!("(?{arg})")).collect();
+            // A version may have been in many builds, of which the first is enough.
+            let sql = format!(
+                "SELECT d.column1 FROM (VALUES {}) AS d WHERE EXISTS (SELECT 1 FROM vouched v \
+                 WHERE v.job_id = ?1 AND v.resource_id = ?2 AND v.digest = d.column1)",
+                values.join(", ")
+            );
+            for row in self.tx.query(&sql, &args)? {
+                found.push(row.get(0)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn was_used(
         &mut self,
         job: JobId,

@@ -121,6 +121,8 @@ struct Search<'a, H: History> {
     never_used: BTreeSet<ResourceId>,
     /// Builds that were fetched in advance for requirements to come.
     ahead: Vec<Offered>,
+    /// Versions of which it is known that no succeeded build of a job has them.
+    absent: BTreeSet<(JobId, ResourceId, Arc<VersionDigest>)>,
     rejections: Rejections,
 }
 
@@ -165,6 +167,10 @@ impl Seen {
     }
 
     fn digest(&self) -> &VersionDigest {
+        self.shared_digest()
+    }
+
+    fn shared_digest(&self) -> &Arc<VersionDigest> {
         &self.outputs[self.at].digest
     }
 }
@@ -191,6 +197,7 @@ impl<'a, H: History> Search<'a, H> {
             last_used: None,
             never_used: BTreeSet::new(),
             ahead: Vec::new(),
+            absent: BTreeSet::new(),
             rejections: Rejections::default(),
         }
     }
@@ -203,6 +210,7 @@ impl<'a, H: History> Search<'a, H> {
             Some(frame) => stack.push(frame),
         }
         while let Some(frame) = stack.last_mut() {
+            let is_fetched = frame.builds.is_at_end_of_page();
             let Some((build, has_next)) = frame.builds.next(self.history, &self.resources)? else {
                 let depth = stack.len() - 1;
                 if let Some(frame) = stack.pop() {
@@ -222,6 +230,9 @@ impl<'a, H: History> Search<'a, H> {
             let depth = stack.len() - 1;
             let frame = stack.last_mut().expect("the loop's condition");
             let input = frame.input;
+            if is_fetched {
+                self.look_ahead(frame)?;
+            }
             if self.vouch(frame, &build, has_next, depth) && !self.leads_nowhere(&mut stack, build.order.build) {
                 let had_last_used = self.last_used.is_some();
                 match self.open(input)? {
@@ -313,9 +324,29 @@ impl<'a, H: History> Search<'a, H> {
         }
     }
 
+    /// Looks up at once which versions of many builds to come no build of the input's next job has: they lead nowhere,
+    /// and one question for all of them is much less than one for each.
+    fn look_ahead(&mut self, frame: &Frame) -> Result<(), H::Error> {
+        let member = &self.members[frame.input];
+        let (None, Some(builds)) = (&member.chosen, frame.builds.many_ahead()) else { return Ok(()) };
+        let mut open = member.passed.iter().zip(&member.vouches).filter(|(_, vouches)| **vouches == 0);
+        let Some((&next, _)) = open.find(|(job, _)| **job != frame.job) else { return Ok(()) };
+        let resource = member.input.resource;
+        let outputs = builds.iter().flat_map(|build| build.outputs.iter());
+        let digests: BTreeSet<_> = outputs.filter(|o| o.resource == resource).map(|o| o.digest.clone()).collect();
+        let digests: Vec<_> = digests.into_iter().collect();
+        let found: BTreeSet<_> = self.history.vouched(next, resource, &digests)?.into_iter().collect();
+        let absent = digests.into_iter().filter(|digest| !found.contains(&**digest));
+        self.absent.extend(absent.map(|digest| (next, resource, digest)));
+        Ok(())
+    }
+
     /// The builds that have what is chosen so far. Fetches those of the input's next jobs along with them, as many
     /// as have vouched for its version already: the further a version came, the likelier it is to come further.
     fn having(&mut self, input: usize, job: JobId, having: Having) -> Result<Offered, H::Error> {
+        if having.0.iter().any(|(_, seen)| self.absent.contains(&(job, seen.resource(), seen.shared_digest().clone()))) {
+            return Ok(Offered::none(job, having));
+        }
         if let Some(at) = self.ahead.iter().position(|offered| offered.is_of(job, &having)) {
             return Ok(self.ahead.swap_remove(at));
         }

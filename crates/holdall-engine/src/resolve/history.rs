@@ -154,6 +154,15 @@ pub trait History {
     /// where later ones will likely be wanted, so that they cost one query.
     fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, Self::Error>;
 
+    /// Those of the versions with these digests that a succeeded build of `job` has among its outputs, in any order.
+    /// Every digest is given once.
+    fn vouched(
+        &mut self,
+        job: JobId,
+        resource: ResourceId,
+        digests: &[Arc<VersionDigest>],
+    ) -> Result<Vec<VersionDigest>, Self::Error>;
+
     /// Whether any build of `job`, whatever its status, had an input of this name with this version.
     fn was_used(
         &mut self,

@@ -312,6 +312,17 @@ impl History for MemoryHistory {
         Ok(pages.iter().map(page).collect())
     }
 
+    fn vouched(
+        &mut self,
+        job: JobId,
+        resource: ResourceId,
+        digests: &[Arc<VersionDigest>],
+    ) -> Result<Vec<VersionDigest>, Infallible> {
+        let having = self.jobs.get(&job).and_then(|builds| builds.having.get(&resource));
+        let found = digests.iter().filter(|digest| having.is_some_and(|having| having.contains_key(*digest)));
+        Ok(found.map(|digest| VersionDigest::clone(digest)).collect())
+    }
+
     fn was_used(
         &mut self,
         job: JobId,

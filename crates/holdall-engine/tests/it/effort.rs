@@ -1,6 +1,7 @@
 //! How much a search asks of the history: it walks nothing again that led nowhere.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
 use holdall_engine::resolve::{
@@ -10,10 +11,11 @@ use holdall_engine::resolve::{
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::{Version, VersionDigest};
 
-/// A history that counts the builds that it gives.
+/// A history that counts the builds that it gives, and how often it is asked for builds.
 struct Counting {
     history: MemoryHistory,
     builds: usize,
+    questions: usize,
 }
 
 impl History for Counting {
@@ -51,7 +53,18 @@ impl History for Counting {
     fn succeeded_builds(&mut self, pages: &[BuildPage<'_>]) -> Result<Vec<Vec<SucceededBuild>>, Infallible> {
         let found = self.history.succeeded_builds(pages)?;
         self.builds += found.iter().map(Vec::len).sum::<usize>();
+        self.questions += 1;
         Ok(found)
+    }
+
+    fn vouched(
+        &mut self,
+        job: JobId,
+        resource: ResourceId,
+        digests: &[Arc<VersionDigest>],
+    ) -> Result<Vec<VersionDigest>, Infallible> {
+        self.questions += 1;
+        self.history.vouched(job, resource, digests)
     }
 
     fn was_used(
@@ -97,17 +110,24 @@ fn known(resources: i64, versions: i64) -> Vec<PastVersion> {
     known.collect()
 }
 
-/// How many builds the search takes, and whether it finds a way.
-fn effort(inputs: &[Input], versions: Vec<PastVersion>, builds: Vec<PastBuild>) -> (usize, bool) {
-    let mut history = Counting { history: MemoryHistory::new(versions, builds), builds: 0 };
+/// What a search took.
+struct Effort {
+    builds: usize,
+    questions: usize,
+    /// Whether it found a way.
+    found: bool,
+}
+
+fn effort(inputs: &[Input], versions: Vec<PastVersion>, builds: Vec<PastBuild>) -> Effort {
+    let mut history = Counting { history: MemoryHistory::new(versions, builds), builds: 0, questions: 0 };
     let Ok(resolution) = resolve_inputs(inputs, JobId(0), &mut history);
-    (history.builds, resolution.resolved)
+    Effort { builds: history.builds, questions: history.questions, found: resolution.resolved }
 }
 
 /// A ring: input `i` has passed the jobs `i` and `i + 1`, and the last one the first job again. Each job made every
 /// combination of a version of its two inputs, but the first job's version of the last input is one that the last
 /// job never had: whatever is chosen, the last choice fails. There are `versions` to the power of `inputs` choices.
-fn ring(inputs: i64, versions: i64) -> (usize, bool) {
+fn ring(inputs: i64, versions: i64) -> Effort {
     let jobs = |place: i64| vec![JobId(place), JobId(place % inputs + 1)];
     let wanted: Vec<Input> = (1..=inputs).map(|place| input(place, jobs(place))).collect();
     let mut builds = Vec::new();
@@ -127,7 +147,7 @@ fn ring(inputs: i64, versions: i64) -> (usize, bool) {
 #[test]
 fn a_search_that_fails_late_does_not_walk_everything_again_for_every_choice_before() {
     for (inputs, versions) in [(4, 3), (8, 4), (20, 6)] {
-        let (builds, found) = ring(inputs, versions);
+        let Effort { builds, found, .. } = ring(inputs, versions);
         assert!(!found);
         // At each input, each version that it can have is followed once, to as many builds as the next has versions.
         let enough = usize::try_from((inputs + 1) * versions * versions).unwrap();
@@ -140,7 +160,18 @@ fn a_thousand_upstream_jobs_are_asked_once_each() {
     let jobs: i64 = 1000;
     let passed: Vec<JobId> = (1..=jobs).map(JobId).collect();
     let builds: Vec<PastBuild> = (1..=jobs).map(|job| build(job as usize, job, &[(1, 1)])).collect();
-    let (asked, found) = effort(&[input(1, passed)], known(1, 1), builds);
-    assert!(found);
-    assert_eq!(asked, 1000);
+    let effort = effort(&[input(1, passed)], known(1, 1), builds);
+    assert!(effort.found);
+    assert_eq!(effort.builds, 1000);
+}
+
+#[test]
+fn versions_that_the_next_job_never_had_are_not_asked_for_one_by_one() {
+    // The first job has had every version, the second only the oldest one.
+    let versions = 2000;
+    let first = (1..=versions).map(|place| build(place as usize, 1, &[(1, place)]));
+    let builds: Vec<PastBuild> = [build(0, 2, &[(1, 1)])].into_iter().chain(first).collect();
+    let effort = effort(&[input(1, vec![JobId(1), JobId(2)])], known(1, versions), builds);
+    assert!(effort.found);
+    assert!(effort.questions < 100, "{} questions", effort.questions);
 }

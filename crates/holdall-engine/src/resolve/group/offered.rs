@@ -58,6 +58,11 @@ impl Offered {
         }
     }
 
+    /// No builds, because none of the job has `having`.
+    pub(super) fn none(job: JobId, having: Having) -> Offered {
+        Offered { next: None, ..Offered::newest_first(job, having) }
+    }
+
     /// Fetches the first pages of several requirements at once; all of them are [`Offered::newest_first`].
     pub(super) fn fetch_first<H: History>(
         offers: &mut [Offered],
@@ -86,6 +91,18 @@ impl Offered {
     /// Whether these are the builds of `job` that have `having`, with none taken yet.
     pub(super) fn is_of(&self, job: JobId, having: &Having) -> bool {
         self.job == job && self.tried == 0 && self.having == *having
+    }
+
+    /// Whether the next build has to be fetched.
+    pub(super) fn is_at_end_of_page(&self) -> bool {
+        self.page.as_slice().is_empty()
+    }
+
+    /// The builds after the one taken last that are fetched already, where there are so many that it is worth the while
+    /// to look at what they have together: the first builds do not count, because most often they will do.
+    pub(super) fn many_ahead(&self) -> Option<&[SucceededBuild]> {
+        let ahead = self.page.as_slice();
+        (ahead.len() >= FIRST_PAGE).then_some(ahead)
     }
 
     /// The next build, and whether there is a next for `every`: said of each build that is newer than the last used
