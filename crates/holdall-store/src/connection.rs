@@ -46,7 +46,8 @@ impl Connection {
 
     /// Connects to a PostgreSQL server.
     pub(crate) fn postgres(url: &str) -> Result<Connection, StoreError> {
-        let client = Client::connect(url, NoTls)?;
+        let mut client = Client::connect(url, NoTls)?;
+        client.batch_execute(dialect::POSTGRES_SETUP)?;
         Ok(Connection::Postgres(Box::new(PostgresConnection { client, prepared: HashMap::new() })))
     }
 
