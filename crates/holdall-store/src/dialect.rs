@@ -26,10 +26,11 @@ pub fn postgres_sql(text: &str) -> String {
 pub const SQLITE_SETUP: &str = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
      PRAGMA busy_timeout=10000; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16000;";
 
-/// How a session with PostgreSQL is set up. Every statement is prepared once and has an index for what it looks for, as
-/// on SQLite: a plan that is made anew for each execution, by what tables happened to hold when they were last looked
-/// at, costs more than the execution.
-pub const POSTGRES_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
+/// How a session with PostgreSQL is set up. Every statement is planned once, and as SQLite would: by the indexes that it
+/// is written for. A plan made for each execution costs more than the execution; and one that is kept must not depend on
+/// how much there was, or was guessed to be, when it was made.
+pub const POSTGRES_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+     SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
 
 /// Begins a transaction that will write: nobody else writes until it ends.
 pub const SQLITE_BEGIN: &str = "BEGIN IMMEDIATE";
