@@ -183,12 +183,20 @@ pub fn resolve_inputs<H: History>(inputs: &[Input], job: JobId, history: &mut H)
         }
     }
 
+    let results = results.into_iter().map(|result| result.expect("every input is plain or in exactly one group"));
+    let results: Vec<(&Input, Result<Candidate, Unresolved>)> = inputs.iter().zip(results).collect();
+    let found = results.iter().filter_map(|(input, result)| {
+        let candidate = result.as_ref().ok()?;
+        Some((input.name.as_str(), input.resource, &candidate.digest))
+    });
+    let found: Vec<_> = found.collect();
+    let mut were_used = history.were_used(job, &found)?.into_iter();
     let mut resolution = Resolution { resolved: true, has_next: false, inputs: Vec::with_capacity(inputs.len()) };
-    for (input, result) in inputs.iter().zip(results) {
-        let result = match result.expect("every input is plain or in exactly one group") {
+    for (input, result) in results {
+        let result = match result {
             Ok(candidate) => {
                 resolution.has_next |= candidate.has_next;
-                let was_used = history.was_used(job, &input.name, input.resource, &candidate.digest)?;
+                let was_used = were_used.next().expect("there is an answer for each that was found");
                 Ok(Resolved {
                     digest: candidate.digest,
                     version: candidate.version,

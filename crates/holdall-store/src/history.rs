@@ -32,6 +32,8 @@ impl<'t, 'c> TxHistory<'t, 'c> {
 
 /// How many pages one query answers at most: SQLite compounds no more than 500 selects.
 const PAGES: usize = 64;
+/// How many versions one query looks up at most.
+const TOGETHER: usize = 200;
 /// How many versions that may match a pin are looked at together; nearly always the first does.
 const MATCHES: usize = 16;
 const KNOWN: &str = "SELECT v.digest, v.version, v.check_order FROM resource r \
@@ -98,14 +100,24 @@ impl History for TxHistory<'_, '_> {
         }
     }
 
-    fn versions(&mut self, resource: ResourceId, digests: &[VersionDigest]) -> Result<Vec<KnownVersion>, StoreError> {
-        let mut found = Vec::with_capacity(digests.len());
-        for chunk in digests.chunks(200) {
-            let mut args: Vec<Value> = vec![resource.into()];
-            args.extend(chunk.iter().map(Value::from));
-            let sql = format!("{KNOWN} AND v.digest IN ({})", placeholders(2, chunk.len()));
+    fn versions(
+        &mut self,
+        wanted: &[(ResourceId, &VersionDigest)],
+    ) -> Result<Vec<(ResourceId, KnownVersion)>, StoreError> {
+        let mut found = Vec::with_capacity(wanted.len());
+        for chunk in wanted.chunks(TOGETHER) {
+            let mut args: Vec<Value> = Vec::new();
+            for (resource, digest) in chunk {
+                args.extend([Value::from(*resource), Value::from(*digest)]);
+            }
+            let values = (0..chunk.len()).map(|at| format!("(CAST(?{} AS BIGINT), ?{})", at * 2 + 1, at * 2 + 2));
+            let sql = format!(
+                "SELECT v.digest, v.version, v.check_order, r.id FROM (VALUES {}) AS w JOIN resource r ON r.id = w.column1 \
+                 JOIN version v ON v.scope_id = r.scope_id AND v.digest = w.column2",
+                values.collect::<Vec<_>>().join(", ")
+            );
             for row in self.tx.query(&sql, &args)? {
-                found.push(known(&row)?);
+                found.push((row.get(3)?, known(&row)?));
             }
         }
         Ok(found)
@@ -155,7 +167,7 @@ impl History for TxHistory<'_, '_> {
         digests: &[Arc<VersionDigest>],
     ) -> Result<Vec<VersionDigest>, StoreError> {
         let mut found = Vec::new();
-        for chunk in digests.chunks(256) {
+        for chunk in digests.chunks(TOGETHER) {
             let mut args: Vec<Value> = vec![job.into(), resource.into()];
             args.extend(chunk.iter().map(|digest| Value::from(&**digest)));
             let values: Vec<String> = (3..3 + chunk.len()).map(|arg| format!("(?{arg})")).collect();
@@ -172,18 +184,34 @@ impl History for TxHistory<'_, '_> {
         Ok(found)
     }
 
-    fn was_used(
+    fn were_used(
         &mut self,
         job: JobId,
-        input: &str,
-        resource: ResourceId,
-        digest: &VersionDigest,
-    ) -> Result<bool, StoreError> {
-        let row = self.tx.query_one(
-            "SELECT 1 FROM build_input WHERE job_id = ?1 AND resource_id = ?2 AND digest = ?3 AND name = ?4 LIMIT 1",
-            params![job, resource, digest, input],
-        )?;
-        Ok(row.is_some())
+        inputs: &[(&str, ResourceId, &VersionDigest)],
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut all = Vec::with_capacity(inputs.len());
+        for chunk in inputs.chunks(TOGETHER) {
+            let mut args: Vec<Value> = vec![job.into()];
+            for (input, resource, digest) in chunk {
+                args.extend([Value::from(*input), Value::from(*resource), Value::from(*digest)]);
+            }
+            let values = (0..chunk.len())
+                .map(|at| format!("({at}, ?{}, CAST(?{} AS BIGINT), ?{})", at * 3 + 2, at * 3 + 3, at * 3 + 4));
+            let sql = format!(
+                "SELECT w.column1 FROM (VALUES {}) AS w WHERE EXISTS (SELECT 1 FROM build_input i WHERE i.job_id = ?1 \
+                 AND i.name = w.column2 AND i.resource_id = w.column3 AND i.digest = w.column4)",
+                values.collect::<Vec<_>>().join(", ")
+            );
+            let mut used = vec![false; chunk.len()];
+            for row in self.tx.query(&sql, &args)? {
+                let place = usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX);
+                if let Some(used) = used.get_mut(place) {
+                    *used = true;
+                }
+            }
+            all.extend(used);
+        }
+        Ok(all)
     }
 }
 

@@ -344,7 +344,8 @@ impl<'a, H: History> Search<'a, H> {
     /// The builds that have what is chosen so far. Fetches those of the input's next jobs along with them, as many
     /// as have vouched for its version already: the further a version came, the likelier it is to come further.
     fn having(&mut self, input: usize, job: JobId, having: Having) -> Result<Offered, H::Error> {
-        if having.0.iter().any(|(_, seen)| self.absent.contains(&(job, seen.resource(), seen.shared_digest().clone()))) {
+        if having.0.iter().any(|(_, seen)| self.absent.contains(&(job, seen.resource(), seen.shared_digest().clone())))
+        {
             return Ok(Offered::none(job, having));
         }
         if let Some(at) = self.ahead.iter().position(|offered| offered.is_of(job, &having)) {
@@ -468,18 +469,18 @@ impl<'a, H: History> Search<'a, H> {
 
     /// The result of a search that succeeded.
     fn candidates(self) -> Result<Vec<Candidate>, H::Error> {
-        let mut wanted: BTreeMap<ResourceId, BTreeSet<VersionDigest>> = BTreeMap::new();
-        for member in &self.members {
-            let chosen = member.chosen.as_ref().expect("a search that succeeded has chosen for every input");
-            wanted.entry(member.input.resource).or_default().insert(chosen.seen.digest().clone());
-        }
-        let mut known = BTreeMap::new();
-        for (resource, digests) in wanted {
-            let digests: Vec<VersionDigest> = digests.into_iter().collect();
-            for version in self.history.versions(resource, &digests)? {
-                known.insert((resource, version.digest), version.version);
-            }
-        }
+        let wanted: BTreeSet<(ResourceId, &VersionDigest)> = self
+            .members
+            .iter()
+            .map(|member| {
+                let chosen = member.chosen.as_ref().expect("a search that succeeded has chosen for every input");
+                (member.input.resource, chosen.seen.digest())
+            })
+            .collect();
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let versions = self.history.versions(&wanted)?.into_iter();
+        let known: BTreeMap<_, _> =
+            versions.map(|(resource, version)| ((resource, version.digest), version.version)).collect();
         let candidates = self.members.into_iter().map(|member| {
             let chosen = member.chosen.expect("a search that succeeded has chosen for every input");
             let digest = chosen.seen.digest().clone();

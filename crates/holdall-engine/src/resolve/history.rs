@@ -139,8 +139,11 @@ pub trait History {
     /// value. Equal orders: the smallest digest.
     fn newest_matching(&mut self, resource: ResourceId, pin: &Version) -> Result<Option<KnownVersion>, Self::Error>;
 
-    /// Those of the versions with these digests that are known, in any order. Every digest is given once.
-    fn versions(&mut self, resource: ResourceId, digests: &[VersionDigest]) -> Result<Vec<KnownVersion>, Self::Error>;
+    /// Those of these versions of resources that are known, in any order. Each is given once.
+    fn versions(
+        &mut self,
+        wanted: &[(ResourceId, &VersionDigest)],
+    ) -> Result<Vec<(ResourceId, KnownVersion)>, Self::Error>;
 
     /// Among the versions of the resource that are known today and that any build of `job`, whatever its status,
     /// had as an input of whatever name: the use of the one with the greatest check order.
@@ -163,14 +166,13 @@ pub trait History {
         digests: &[Arc<VersionDigest>],
     ) -> Result<Vec<VersionDigest>, Self::Error>;
 
-    /// Whether any build of `job`, whatever its status, had an input of this name with this version.
-    fn was_used(
+    /// Of each of these, in their order: whether any build of `job`, whatever its status, had an input of this name with
+    /// this version.
+    fn were_used(
         &mut self,
         job: JobId,
-        input: &str,
-        resource: ResourceId,
-        digest: &VersionDigest,
-    ) -> Result<bool, Self::Error>;
+        inputs: &[(&str, ResourceId, &VersionDigest)],
+    ) -> Result<Vec<bool>, Self::Error>;
 }
 
 /// The successful outputs of a build in their stored order: by resource id ascending, and of each resource the

@@ -292,10 +292,16 @@ impl History for MemoryHistory {
         Ok(self.known(resource).iter().find(|known| known.version.matches(pin)).cloned())
     }
 
-    fn versions(&mut self, resource: ResourceId, digests: &[VersionDigest]) -> Result<Vec<KnownVersion>, Infallible> {
-        let Some(versions) = self.resources.get(&resource) else { return Ok(Vec::new()) };
-        let places = digests.iter().filter_map(|digest| versions.by_digest.get(digest));
-        Ok(places.map(|&place| versions.newest_first[place].clone()).collect())
+    fn versions(
+        &mut self,
+        wanted: &[(ResourceId, &VersionDigest)],
+    ) -> Result<Vec<(ResourceId, KnownVersion)>, Infallible> {
+        let known = wanted.iter().filter_map(|(resource, digest)| {
+            let versions = self.resources.get(resource)?;
+            let place = *versions.by_digest.get(*digest)?;
+            Some((*resource, versions.newest_first[place].clone()))
+        });
+        Ok(known.collect())
     }
 
     fn highest_used(&mut self, job: JobId, resource: ResourceId) -> Result<Option<Used>, Infallible> {
@@ -323,14 +329,16 @@ impl History for MemoryHistory {
         Ok(found.map(|digest| VersionDigest::clone(digest)).collect())
     }
 
-    fn was_used(
+    fn were_used(
         &mut self,
         job: JobId,
-        input: &str,
-        resource: ResourceId,
-        digest: &VersionDigest,
-    ) -> Result<bool, Infallible> {
-        let used = self.jobs.get(&job).and_then(|builds| builds.used.get(&resource)?.get(digest));
-        Ok(used.is_some_and(|used| used.names.contains(input)))
+        inputs: &[(&str, ResourceId, &VersionDigest)],
+    ) -> Result<Vec<bool>, Infallible> {
+        let builds = self.jobs.get(&job);
+        let was_used = |(input, resource, digest): &(&str, ResourceId, &VersionDigest)| {
+            let used = builds.and_then(|builds| builds.used.get(resource)?.get(*digest));
+            used.is_some_and(|used| used.names.contains(*input))
+        };
+        Ok(inputs.iter().map(was_used).collect())
     }
 }

@@ -38,8 +38,11 @@ impl History for Counting {
         self.history.newest_matching(resource, pin)
     }
 
-    fn versions(&mut self, resource: ResourceId, digests: &[VersionDigest]) -> Result<Vec<KnownVersion>, Infallible> {
-        self.history.versions(resource, digests)
+    fn versions(
+        &mut self,
+        wanted: &[(ResourceId, &VersionDigest)],
+    ) -> Result<Vec<(ResourceId, KnownVersion)>, Infallible> {
+        self.history.versions(wanted)
     }
 
     fn highest_used(&mut self, job: JobId, resource: ResourceId) -> Result<Option<Used>, Infallible> {
@@ -67,14 +70,12 @@ impl History for Counting {
         self.history.vouched(job, resource, digests)
     }
 
-    fn was_used(
+    fn were_used(
         &mut self,
         job: JobId,
-        input: &str,
-        resource: ResourceId,
-        digest: &VersionDigest,
-    ) -> Result<bool, Infallible> {
-        self.history.was_used(job, input, resource, digest)
+        inputs: &[(&str, ResourceId, &VersionDigest)],
+    ) -> Result<Vec<bool>, Infallible> {
+        self.history.were_used(job, inputs)
     }
 }
 

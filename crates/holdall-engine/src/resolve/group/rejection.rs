@@ -178,8 +178,8 @@ impl Known {
         members: &[Member<'_>],
         history: &mut H,
     ) -> Result<Known, H::Error> {
-        let mut named: BTreeMap<ResourceId, BTreeSet<&VersionDigest>> = BTreeMap::new();
-        let mut add = |index: usize, seen| _ = named.entry(members[index].input.resource).or_default().insert(seen);
+        let mut named: BTreeSet<(ResourceId, &VersionDigest)> = BTreeSet::new();
+        let mut add = |index: usize, seen| _ = named.insert((members[index].input.resource, seen));
         for rejection in &rejections.all {
             match &rejection.what.why {
                 Obstacle::Output { of, found, reason, .. } => {
@@ -194,11 +194,10 @@ impl Known {
                 }
             }
         }
-        let mut known = BTreeMap::new();
-        for (resource, digests) in named {
-            let digests: Vec<VersionDigest> = digests.into_iter().cloned().collect();
-            let versions = history.versions(resource, &digests)?;
-            known.insert(resource, versions.into_iter().map(|known| (known.digest, known.version)).collect());
+        let named: Vec<(ResourceId, &VersionDigest)> = named.into_iter().collect();
+        let mut known: BTreeMap<ResourceId, BTreeMap<VersionDigest, Version>> = BTreeMap::new();
+        for (resource, version) in history.versions(&named)? {
+            known.entry(resource).or_default().insert(version.digest, version.version);
         }
         Ok(Known(known))
     }

@@ -392,7 +392,7 @@ fn choose_bag(
         },
     }
     if let Some(number) = automatic
-        && TxHistory::new(tx).was_used(looked.job.id, &row.name, row.resource, &bag_version(number).digest())?
+        && bag_was_tried(tx, looked.job.id, row, number)?
     {
         // Starting it over and over again would not make it better.
         looked.view.automatic_holds.push(
@@ -407,6 +407,12 @@ fn choose_bag(
         looked.view.automatic_holds.push(held(&judge.view, *code, mark));
     }
     Ok(())
+}
+
+/// Whether a build of the job had that bag.
+fn bag_was_tried(tx: &mut Tx<'_>, job: JobId, row: &InputRow, number: i64) -> Result<bool, StoreError> {
+    let digest = bag_version(number).digest();
+    Ok(TxHistory::new(tx).were_used(job, &[(&row.name, row.resource, &digest)])?.contains(&true))
 }
 
 fn newest_for_person(tx: &mut Tx<'_>, judge: &Judge) -> Result<Option<i64>, StoreError> {
