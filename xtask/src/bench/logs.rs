@@ -20,13 +20,25 @@ const LINE: usize = 80;
 /// How many lines a step prints as fast as it can.
 const LINES: usize = 6_000_000;
 
+/// How many lines a second a step prints that is followed with the least delay.
+const PACE: usize = 600_000;
+
+/// How many times a second such a step prints a part of them.
+const BURSTS: usize = 100;
+
+/// For how many seconds it does.
+const PACED_SECONDS: usize = 5;
+
+/// What stands before the time in the first line of each burst.
+const STAMP: &str = "printed at ";
+
 /// How many lines come one by one.
 const SLOW_LINES: usize = 300;
 
 /// How many steps print at once.
 const STEPS: usize = 500;
 
-/// Lines as fast as a step can print them, and lines one by one.
+/// Lines as fast as a step can print them, as many as are asked for a second, and lines one by one.
 pub fn lines(bench: &Bench) -> Result<()> {
     let place = Installation::start(bench, Steps::Inside)?;
     let text = "x".repeat(LINE - 1);
@@ -35,7 +47,7 @@ pub fn lines(bench: &Bench) -> Result<()> {
     let mut behind = Vec::new();
     for _ in 0..bench.rounds {
         let build = place.api.trigger("fast", "print")?;
-        let ended = read_to_end(&place.api, build)?;
+        let ended = read_raw(&place.api, build, |_| ())?;
         let events = place.api.get(&format!("builds/{build}"))?;
         let size = log_size(&place.api, build)?;
         if size != LINES * LINE {
@@ -47,8 +59,32 @@ pub fn lines(bench: &Bench) -> Result<()> {
     }
     let limit = Limit::AtLeast(600_000.0);
     bench.print(&Figure { name: "lines.rate".to_owned(), unit: "lines/s", samples: rates, of: Of::Median, limit });
+    // The step is faster than what follows it: this is how long that takes.
     let name = "lines.behind-at-the-end".to_owned();
-    bench.print(&Figure { name, unit: "ms", samples: behind, of: Of::Median, limit: Limit::AtMost(50.0) });
+    bench.print(&Figure { name, unit: "ms", samples: behind, of: Of::Median, limit: Limit::None });
+
+    place.api.set_pipeline("paced", &job_of("perl", "-e", &paced_script()))?;
+    let build = place.api.trigger("paced", "print")?;
+    let mut samples = Vec::new();
+    let mut rest = String::new();
+    read_raw(&place.api, build, |bytes| {
+        let now = now_micros();
+        rest.push_str(&String::from_utf8_lossy(bytes));
+        while let Some((micros, end)) = stamp(&rest) {
+            samples.push((now - micros) as f64 / 1e3);
+            rest.drain(..end);
+        }
+        // A stamp may be cut.
+        let keep = rest.len().saturating_sub(LINE);
+        if let Some(keep) = (keep..rest.len()).find(|at| rest.is_char_boundary(*at)) {
+            rest.drain(..keep);
+        }
+    })?;
+    if samples.len() != BURSTS * PACED_SECONDS {
+        bail!("{} of {} bursts of lines arrived", samples.len(), BURSTS * PACED_SECONDS);
+    }
+    let name = format!("lines.delay-at-{PACE}-a-second");
+    bench.print(&Figure { name, unit: "ms", samples, of: Of::P99, limit: Limit::AtMost(50.0) });
 
     let script = format!("for n in $(seq {SLOW_LINES}); do date +%s%N; sleep 0.02; done");
     place.api.set_pipeline("slow", &job(&script))?;
@@ -112,9 +148,35 @@ fn holdall_processes(place: &Installation) -> Vec<u32> {
 
 /// A pipeline with the job `print` that runs a script.
 pub fn job(script: &str) -> String {
+    job_of("sh", "-c", script)
+}
+
+/// The same in another language; `option` says that the script follows.
+fn job_of(program: &str, option: &str, script: &str) -> String {
     format!(
-        "jobs:\n- name: print\n  plan: [{{task: print, config: {{platform: linux, run: {{path: sh, args: [-c, '{script}']}}}}}}]\n"
+        "jobs:\n- name: print\n  plan: [{{task: print, config: {{platform: linux, run: {{path: {program}, args: [{option}, '{script}']}}}}}}]\n"
     )
+}
+
+/// Prints [`PACE`] lines a second in bursts, the first line of each with the time at which it is printed.
+fn paced_script() -> String {
+    let (burst, bursts) = (PACE / BURSTS, BURSTS * PACED_SECONDS);
+    format!(
+        "use Time::HiRes qw(time sleep); $| = 1; my $more = (\"x\" x {} . \"\\n\") x {}; my $begun = time; \
+         for my $n (1 .. {bursts}) {{ my $line = sprintf(\"{STAMP}%d;\", time * 1e6); \
+         print $line, \"x\" x ({} - length $line), \"\\n\", $more; \
+         my $left = $begun + $n / {BURSTS} - time; sleep $left if $left > 0 }}",
+        LINE - 1,
+        burst - 1,
+        LINE - 1,
+    )
+}
+
+/// The first time in a text, and where it ends.
+fn stamp(text: &str) -> Option<(i64, usize)> {
+    let from = text.find(STAMP)? + STAMP.len();
+    let end = from + text[from..].find(';')?;
+    Some((text[from..end].parse().ok()?, end))
 }
 
 /// When a build's step began and ended.
@@ -136,8 +198,8 @@ pub fn step_times(api: &Api, build: i64) -> Result<(i64, i64)> {
     Ok((at("started")?, at("finished")?))
 }
 
-/// Reads a build's events without looking into them; gives when the last one came.
-fn read_to_end(api: &Api, build: i64) -> Result<i64> {
+/// Reads a build's events as they come over the wire; gives when the last one came.
+fn read_raw(api: &Api, build: i64, mut each: impl FnMut(&[u8])) -> Result<i64> {
     let address = api.base.trim_start_matches("http://");
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(PATIENCE))?;
@@ -148,10 +210,15 @@ fn read_to_end(api: &Api, build: i64) -> Result<i64> {
     connection.write_all(request.as_bytes())?;
     let mut buffer = vec![0; 1 << 20];
     let mut last = now_micros();
-    while connection.read(&mut buffer)? > 0 {
-        last = now_micros();
+    loop {
+        match connection.read(&mut buffer)? {
+            0 => return Ok(last),
+            read => {
+                last = now_micros();
+                each(&buffer[..read]);
+            }
+        }
     }
-    Ok(last)
 }
 
 /// How many bytes a build's log has.
