@@ -178,14 +178,16 @@ impl End {
 #[derive(Debug, Default)]
 struct Attempts {
     held: BTreeMap<String, Held>,
-    /// Those that are gone.
-    gone: VecDeque<String>,
+    /// Those that are gone, with the installation that they were of.
+    gone: VecDeque<(Option<String>, String)>,
 }
 
 /// An attempt whose folder is here.
 #[derive(Debug)]
 struct Held {
     fence: i64,
+    /// The server's installation; one that began with an empty database gives the same ids once more.
+    installation: Option<String>,
     /// A thread brings it to its end.
     busy: bool,
     /// It goes as soon as it has ended.
@@ -310,6 +312,7 @@ impl Shared {
 
     /// Goes on with what the server still wants, from where it has it, and drops the rest.
     fn welcomed(self: &Arc<Shared>, welcome: &Welcome, on_disk: Vec<Assignment>) {
+        let before = self.history.installation();
         self.history.learn(welcome.history.as_ref());
         for found in on_disk {
             // What nobody wants has to be brought to its end too, and must not be started for that.
@@ -318,7 +321,7 @@ impl Shared {
             {
                 tracing::error!(attempt = %found.attempt, %error, "a step that nobody wants any more cannot be stopped");
             }
-            self.begin(found);
+            self.begin(found, before.clone());
         }
         let held: Vec<String> = self.attempts().held.keys().cloned().collect();
         for attempt in held {
@@ -353,22 +356,25 @@ impl Shared {
 
     /// Takes an attempt that the server hands out; twice is the same as once.
     fn start(self: &Arc<Shared>, assignment: Assignment) {
+        let installation = self.history.installation();
         {
             let attempts = self.attempts();
-            if attempts.held.contains_key(&assignment.attempt) || attempts.gone.contains(&assignment.attempt) {
+            let is_gone = attempts.gone.iter().any(|(of, gone)| (of, gone) == (&installation, &assignment.attempt));
+            if is_gone || attempts.held.contains_key(&assignment.attempt) {
                 return;
             }
         }
         match self.runtime.accept(&assignment) {
-            Ok(()) => self.begin(assignment),
+            Ok(()) => self.begin(assignment, installation),
             Err(message) => self.reporter.could_not_accept(&assignment, message),
         }
     }
 
     /// Brings an attempt to its end in a thread of its own, and lets it be reported.
-    fn begin(self: &Arc<Shared>, assignment: Assignment) {
+    fn begin(self: &Arc<Shared>, assignment: Assignment, installation: Option<String>) {
         let attempt = assignment.attempt.clone();
-        self.attempts().held.insert(attempt.clone(), Held { fence: assignment.fence, busy: true, unwanted: false });
+        let held = Held { fence: assignment.fence, installation, busy: true, unwanted: false };
+        self.attempts().held.insert(attempt.clone(), held);
         self.reporter.follow(&assignment, &self.runtime.folder(&attempt));
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name("step".to_owned()).stack_size(STACK);
@@ -425,8 +431,8 @@ impl Shared {
             tracing::warn!(attempt, %error, "a step's folder cannot be removed");
         }
         let mut attempts = self.attempts();
-        attempts.held.remove(attempt);
-        attempts.gone.push_back(attempt.to_owned());
+        let of = attempts.held.remove(attempt).and_then(|held| held.installation);
+        attempts.gone.push_back((of, attempt.to_owned()));
         if attempts.gone.len() > REMEMBERED {
             attempts.gone.pop_front();
         }

@@ -31,6 +31,11 @@ impl Remembered {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The installation that the worker works for, once it is known.
+    pub fn installation(&self) -> Option<String> {
+        self.get().map(|history| history.installation)
+    }
+
     /// Takes what the server says; another installation's history has nothing to do with the one before.
     pub fn learn(&self, told: Option<&History>) {
         let Some(told) = told else { return };

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use holdall_protocol::worker::{
-    Assignment, Ending, Fact, Hello, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Stream, Welcome,
+    Assignment, Ending, Fact, Hello, History, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Stream,
+    Welcome,
 };
 
 /// How long anything may take in these tests before they say what did not happen.
@@ -47,6 +48,8 @@ pub struct State {
     pub checked: BTreeMap<String, Result<Vec<BTreeMap<String, String>>, String>>,
     pub hellos: Vec<Hello>,
     pub refuse: HashSet<String>,
+    /// Which installation it is.
+    pub installation: Option<String>,
     /// What reports are answered with in place of 200.
     pub report_status: Option<u16>,
     /// What hellos are answered with in place of 200.
@@ -227,7 +230,8 @@ fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State
                 .collect();
             state.hellos.push(hello);
             shared.1.notify_all();
-            (200, serde_json::to_string(&Welcome { resume, history: None }).unwrap())
+            let history = state.installation.clone().map(|installation| History { installation, builds: 1, acts: 1 });
+            (200, serde_json::to_string(&Welcome { resume, history }).unwrap())
         }
         "poll" => {
             let poll: Poll = serde_json::from_slice(body).unwrap();

@@ -183,6 +183,29 @@ fn what_the_server_does_not_want_any_more_is_stopped_and_removed() {
 }
 
 #[test]
+fn a_server_that_begins_anew_may_give_the_ids_of_before() {
+    let mut setup = Setup::new();
+    setup.server.state().installation = Some("before".to_owned());
+    setup.restart_worker();
+    setup.server.give(attempt("1-1-1", task("echo pid=$$; while :; do sleep 0.01; done")));
+    setup.server.printed("1-1-1", "pid=");
+    let before = setup.pids("1-1-1").0;
+    // Another database, in which nothing has run yet: what the worker has is not of it.
+    setup.server.down();
+    {
+        let mut state = setup.server.state();
+        state.installation = Some("anew".to_owned());
+        state.seen.clear();
+        state.refuse.insert("1-1-1".into());
+    }
+    setup.server.up();
+    eventually("the one of before is gone", || !runs(before) && !setup.folder("1-1-1").exists());
+    setup.server.state().refuse.clear();
+    setup.server.give(attempt("1-1-1", task("echo anew")));
+    assert_eq!(setup.server.finished("1-1-1").1.text(), "anew\n");
+}
+
+#[test]
 fn a_second_worker_of_the_same_name_ends_the_first_and_its_steps_go_on() {
     let mut setup = Setup::new();
     setup.server.give(attempt("one", task(&counting(100))));
