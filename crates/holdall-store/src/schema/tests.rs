@@ -5,7 +5,7 @@ use crate::testing::Scratch;
 use crate::{Database, Store, params};
 
 /// Rows for the tables that a migration makes, by the migration's number from 1.
-const SAMPLES: &[&str] = &[include_str!("samples/0001.sql")];
+const SAMPLES: &[&str] = &[include_str!("samples/0001.sql"), include_str!("samples/0002.sql")];
 
 /// A database at a schema version, with rows in each of its tables.
 pub(crate) fn sample(database: &Database, version: usize) {
@@ -88,9 +88,12 @@ fn a_database_of_every_version_is_brought_up_to_date_with_what_it_holds() {
                 .expect("a read");
             assert_eq!(found, NEWEST as i64);
             for (table, rows) in before {
+                // Which program brought it up to date is written down there.
+                let signed = i64::from(table == "meta" && version < NEWEST);
+                let rows = rows + signed;
                 assert!(
                     after.contains(&(table.clone(), rows)),
-                    "version {version}: {table} had {rows} rows: {after:?}"
+                    "version {version}: {table} should have {rows} rows: {after:?}"
                 );
             }
             let fresh = Scratch::like(&scratch);
