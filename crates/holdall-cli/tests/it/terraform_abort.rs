@@ -11,8 +11,18 @@ use crate::demo_world::{World, git};
 use crate::real::{Place, Steps, until};
 
 #[test]
-fn an_aborted_terraform_leaves_no_lock_and_a_killed_one_does() {
-    let place = Place::sqlite();
+fn an_aborted_terraform_leaves_no_lock_and_a_killed_one_does_on_sqlite() {
+    aborted_and_killed(Place::sqlite());
+}
+
+#[test]
+fn an_aborted_terraform_leaves_no_lock_and_a_killed_one_does_on_postgresql() {
+    if let Some(place) = Place::postgres() {
+        aborted_and_killed(place);
+    }
+}
+
+fn aborted_and_killed(place: Place) {
     let world = World::start(&place.path("world"));
     let programs = ["terraform", "tofu"].map(|name| world.dir.join("bin").join(name));
     let Some(terraform) = programs.into_iter().find(|program| program.exists()) else {
@@ -22,7 +32,10 @@ fn an_aborted_terraform_leaves_no_lock_and_a_killed_one_does() {
     let run = Run { place, world, terraform };
     let steps = Steps(run.place.path("data/worker"));
     let listen = format!("127.0.0.1:{}", run.place.port);
-    let mut server = run.place.start("server", &["serve", "--data-dir", "data", "--listen", &listen]);
+    let database = run.place.database_args();
+    let mut args = vec!["serve", "--data-dir", "data", "--listen", &listen];
+    args.extend(database.iter().map(String::as_str));
+    let mut server = run.place.start("server", &args);
     until("the server answers", || {
         server.assert_runs();
         let is_up = run.place.path("data/.holdall/client.json").exists();
