@@ -15,8 +15,9 @@ use super::{CACHE_DIR, Runtime, bad_artifact, disk, task, tree};
 use crate::output::Writer;
 use crate::shim::{Spec, now_micros, write_json};
 
-/// The names that a task's environment has besides its own; params and env of the same name win.
-const OWN: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
+/// What a step's environment names besides `PATH` and its own, and which of its folders: by them a process is known to
+/// be the step's. Params and env of the same name win.
+pub(super) const OWN_FOLDERS: [(&str, &str); 2] = [("HOME", "home"), ("TMPDIR", "tmp")];
 
 impl Runtime {
     /// Fills the step's folder and writes the shim's `spec.json`.
@@ -41,9 +42,9 @@ impl Runtime {
                 String::new()
             }
         };
-        let own = [self.path.clone(), text(&folder.join("home"))?, text(&folder.join("tmp"))?];
-        for (name, value) in OWN.into_iter().zip(own) {
-            spec.env.entry(name.to_owned()).or_insert(value);
+        spec.env.entry("PATH".to_owned()).or_insert_with(|| self.path.clone());
+        for (name, inner) in OWN_FOLDERS {
+            spec.env.entry(name.to_owned()).or_insert(text(&folder.join(inner))?);
         }
         check_environment(&spec.env)?;
         // A worker that was killed in here may have reported what is in the output already: it stays.

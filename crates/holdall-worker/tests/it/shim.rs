@@ -274,3 +274,36 @@ fn a_shim_that_is_killed_together_with_its_processes_and_the_worker_is_lost_too(
     assert!(message.ends_with("none of its processes runs any more"), "{message}");
     assert_eq!(seen.text(), "ready\n");
 }
+
+#[test]
+fn processes_that_a_killed_shim_had_not_noted_are_ended() {
+    let mut setup = Setup::new();
+    setup.server.give(attempt("lost", task("echo ready; sleep 1000")));
+    setup.server.printed("lost", "ready\n");
+    let (child, shim) = setup.pids("lost");
+    setup.kill_worker();
+    kill(shim, Signal::SIGKILL);
+    // As if it had been killed right after it had started the step.
+    std::fs::remove_file(setup.folder("lost").join("child.json")).unwrap();
+    setup.start_worker();
+    let (ending, _) = setup.server.finished("lost");
+    let Ending::Lost { message } = ending else { panic!("{ending:?}") };
+    assert!(message.contains("its processes were still there, got SIGTERM, and are gone now"), "{message}");
+    assert!(!runs(child));
+}
+
+#[test]
+fn processes_that_left_the_group_of_a_killed_shim_s_step_are_ended() {
+    let setup = Setup::new();
+    let script = "setsid sh -c 'echo $$ >other; mv other elsewhere; exec sleep 1000' & \
+         while ! [ -e elsewhere ]; do sleep 0.01; done; echo ready; sleep 1000";
+    setup.server.give(attempt("lost", task(script)));
+    setup.server.printed("lost", "ready\n");
+    let (child, shim) = setup.pids("lost");
+    let other = std::fs::read_to_string(setup.folder("lost").join("work/elsewhere")).unwrap().trim().parse().unwrap();
+    assert!(runs(other));
+    kill(shim, Signal::SIGKILL);
+    let (ending, _) = setup.server.finished("lost");
+    assert!(matches!(ending, Ending::Lost { .. }), "{ending:?}");
+    assert!(!runs(child) && !runs(other));
+}
