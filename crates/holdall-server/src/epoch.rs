@@ -7,7 +7,7 @@
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
 use holdall_protocol::worker::{Ending, History};
-use holdall_store::audit::{AuditRow, audit_add};
+use holdall_store::audit::{AuditRow, audit_add_after_loss};
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, DeploymentMark, EnvironmentRow, Held};
 use holdall_store::{StoreError, Tx, access, attempts, builds, checks, epoch, jobs, systems, workers};
@@ -52,7 +52,7 @@ pub fn begin(tx: &mut Tx<'_>, why: &str, now: Timestamp) -> Result<Begun, StoreE
         end(tx, &build, why, now)?;
         begun.builds += 1;
     }
-    audit_add(
+    audit_add_after_loss(
         tx,
         &AuditRow {
             id: 0,

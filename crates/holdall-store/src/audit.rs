@@ -2,6 +2,7 @@
 
 use holdall_engine::time::Timestamp;
 
+use crate::epoch::IDS;
 use crate::params;
 use crate::value::{Row, Value};
 use crate::{StoreError, Tx};
@@ -29,11 +30,20 @@ pub struct AuditRow {
     pub after: Option<String>,
 }
 
-/// Writes an act down.
+/// Writes an act down, under the id after the newest one's: that of an act which is missing is seen, on both databases.
 pub fn audit_add(tx: &mut Tx<'_>, row: &AuditRow) -> Result<(), StoreError> {
+    add(tx, row, 0)
+}
+
+/// Writes down that history was lost. The ids of acts skip ahead, since those that are not known any more had some.
+pub fn audit_add_after_loss(tx: &mut Tx<'_>, row: &AuditRow) -> Result<(), StoreError> {
+    add(tx, row, IDS)
+}
+
+fn add(tx: &mut Tx<'_>, row: &AuditRow, skip: i64) -> Result<(), StoreError> {
     tx.execute(
-        "INSERT INTO audit (at, who, origin, act, target, reason, before, after) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO audit (id, at, who, origin, act, target, reason, before, after) \
+         VALUES ((SELECT COALESCE(MAX(id), 0) FROM audit) + 1 + ?9, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             row.at,
             &row.who,
@@ -42,7 +52,8 @@ pub fn audit_add(tx: &mut Tx<'_>, row: &AuditRow) -> Result<(), StoreError> {
             &row.target,
             row.reason.as_deref(),
             row.before.as_deref(),
-            row.after.as_deref()
+            row.after.as_deref(),
+            skip
         ],
     )?;
     Ok(())

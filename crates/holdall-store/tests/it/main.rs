@@ -9,6 +9,8 @@ mod random;
 mod world;
 
 use holdall_engine::time::Timestamp;
+use holdall_store::audit::{AuditRow, audit_add, audit_add_after_loss, audit_list};
+use holdall_store::epoch::IDS;
 use holdall_store::{Store, StoreError, access, locks};
 
 mod both {
@@ -16,7 +18,8 @@ mod both {
         a_write_is_read_back,
         an_error_undoes_what_was_written,
         a_panic_costs_only_its_own_work,
-        a_preview_leaves_nothing
+        a_preview_leaves_nothing,
+        acts_have_ids_without_gaps,
     );
 }
 
@@ -63,4 +66,32 @@ fn a_preview_leaves_nothing(store: Store) {
     assert!(seen.is_some());
     let after = store.read_blocking(|tx| locks::lock_find(tx, "staging")).expect("a read");
     assert_eq!(after, None);
+}
+
+fn acts_have_ids_without_gaps(store: Store) {
+    let act = || AuditRow {
+        id: 0,
+        at: Timestamp(5),
+        who: "ann".to_owned(),
+        origin: "cli".to_owned(),
+        act: "freeze".to_owned(),
+        target: "notify/production".to_owned(),
+        reason: None,
+        before: None,
+        after: None,
+    };
+    for _ in 0..3 {
+        let refused: Result<(), StoreError> = store.write_blocking(move |tx| {
+            audit_add(tx, &act())?;
+            Err(StoreError::Inconsistent("on purpose".to_owned()))
+        });
+        refused.expect_err("it was undone");
+        store.write_blocking(move |tx| tx.undone(|tx| audit_add(tx, &act()))).expect("a preview");
+        store.write_blocking(move |tx| audit_add(tx, &act())).expect("an act");
+    }
+    store.write_blocking(move |tx| audit_add_after_loss(tx, &act())).expect("a loss");
+    store.write_blocking(move |tx| audit_add(tx, &act())).expect("an act");
+    let acts = store.read_blocking(|tx| audit_list(tx, None, None, 100)).expect("a read");
+    let ids: Vec<i64> = acts.iter().rev().map(|act| act.id).collect();
+    assert_eq!(ids, [1, 2, 3, IDS + 4, IDS + 5]);
 }
