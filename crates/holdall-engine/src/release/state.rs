@@ -16,7 +16,7 @@ pub enum EnvironmentState {
     Mixed,
     /// The deployment that holds the lock has failed.
     Failed,
-    /// A bag waits.
+    /// A bag waits, or the environment waits for a person.
     Waiting,
     /// Frozen.
     Frozen,
@@ -39,7 +39,7 @@ pub struct EnvironmentFacts {
     pub working: bool,
     /// The last deploy that began did not succeed, and is not working.
     pub mixed: bool,
-    /// A bag waits to start here.
+    /// A bag waits to start here, or a person has to let the next one start.
     pub waiting: bool,
     /// The bag is pinned.
     pub frozen: bool,

@@ -8,7 +8,7 @@ use holdall_engine::schedule::{Action, schedule};
 use holdall_engine::time::Timestamp;
 use holdall_store::{StoreError, Tx, jobs};
 
-pub use look::{Look, look};
+pub use look::{Look, in_doubt, look};
 
 /// How many marked jobs one transaction takes.
 const BATCH: i64 = 50;

@@ -55,7 +55,7 @@ pub(super) fn standing(tx: &mut Tx<'_>, judge: &Judge) -> Result<Standing, Error
     facts.mixed = unfinished.is_some();
     let candidates = judge.candidates(tx)?;
     let views: Vec<_> = candidates.into_iter().map(|(_, view)| view).collect();
-    facts.waiting = choose(&judge.view, &views).is_some();
+    facts.waiting = choose(&judge.view, &views).is_some() || judge.view.held.is_some();
     let mixed_with = unfinished.map(|begun| begun.bag);
     Ok(Standing { facts, current, open, mixed_with })
 }

@@ -13,7 +13,7 @@ use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::{Tx, attempts, bags, builds, jobs, workers};
 
 use crate::acts::wire_hold;
-use crate::duty::schedule::look;
+use crate::duty::schedule::{in_doubt, look};
 use crate::error::{Error, from_json};
 use crate::release::bags::Judge;
 use crate::release::deployments::deployment_open;
@@ -66,8 +66,16 @@ pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold
     if let Some((pin, mark)) = &judge.view.pin {
         holds.push(frozen(&judge.view, *pin, mark));
     }
+    let candidates = judge.candidates(tx)?;
+    let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
     if let Some((code, mark)) = &judge.view.held {
-        holds.push(held(&judge.view, *code, mark));
+        let mut hold = held(&judge.view, *code, mark);
+        if views.is_empty() && *code == Code::HeldAfterUnlock && judge.view.highest_started > 0 {
+            // No bag is left that would start: the one whose deployment was ended has to be named.
+            hold = hold
+                .command(format!("holdall deploy {} --bag {} --reason \"...\"", row.name, judge.view.highest_started));
+        }
+        holds.push(hold);
     }
     let open = deployment_open(tx, row)?;
     if let Some(open) = &open {
@@ -85,8 +93,6 @@ pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold
             .command("holdall system set FILE --now"),
         );
     }
-    let candidates = judge.candidates(tx)?;
-    let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
     match choose(&judge.view, &views) {
         Some(_) => holds.extend(start_holds(tx, row)?),
         None => {
@@ -147,6 +153,7 @@ fn deployment_holds(tx: &mut Tx<'_>, row: &EnvironmentRow, open: &DeploymentRow)
         let view = lock_view(tx, row.lock, &row.name)?;
         holds.extend(obstacles(&view, Asker::New, false, true).into_iter().filter(|hold| hold.code == trouble.code));
     }
+    let mut doubted = open.in_doubt;
     for job in jobs::job_list(tx, row.pipeline)? {
         let spec: JobSpec = from_json(&job.spec)?;
         if !matches!(spec.role, Some(Role::Deploy { .. } | Role::Test | Role::Signal)) {
@@ -159,6 +166,11 @@ fn deployment_holds(tx: &mut Tx<'_>, row: &EnvironmentRow, open: &DeploymentRow)
         let pending = !builds::build_list_pending(tx, job.id)?.is_empty();
         if !done && (pauses || pending) {
             holds.extend(job_holds(tx, job.id)?);
+        }
+        // The first part of the deploy that has not succeeded is where a person lets it go on.
+        if matches!(spec.role, Some(Role::Deploy { .. })) && !done && doubted {
+            doubted = false;
+            holds.push(in_doubt(&format!("{}/{}/{}", job.team, job.pipeline_name, job.name), open));
         }
     }
     holds.extend(worker_holds(tx, row.pipeline, None)?);

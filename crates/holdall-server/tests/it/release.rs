@@ -549,6 +549,12 @@ fn a_lost_deploy_step_is_in_doubt(store: Store) {
     world.push("api", "api-2");
     world.run();
     assert!(world.holds("preview").contains(&"in-doubt".to_owned()), "{:?}", world.holds("preview"));
+    let ways: Vec<_> = world.why("preview", None).into_iter().filter_map(|hold| hold.command).collect();
+    for way in
+        ["holdall job trigger preview/deploy-notify/deploy", "holdall lock force-unlock preview --worker-is-dead"]
+    {
+        assert!(ways.iter().any(|named| named.starts_with(way)), "{ways:?}");
+    }
     world.rule("preview/deploy/apply", Fate::Exit(0));
     let build = world.build("preview", "deploy");
     world.act(Act::BuildRerun { build: build.id.0 });
@@ -607,6 +613,14 @@ fn force_unlock_stops_what_runs_first(store: Store) {
     assert_eq!(world.deployments("staging"), ["1 passed", "2 open"]);
     world.end_running(0);
     assert_eq!(world.deployments("staging"), ["1 passed", "2 unlocked"]);
+    // No newer bag is there that a start would take: why names the one that was taken away.
+    let why = world.why("staging", None);
+    let held = why.iter().find(|hold| hold.code == "held-after-unlock").expect("it is held");
+    assert_eq!(held.command.as_deref(), Some("holdall deploy staging --bag 2 --reason \"...\""));
+    world.rule("staging/deploy", Fate::Exit(0));
+    world.act(deploy("staging", 2, false));
+    world.run();
+    assert_eq!(world.live(), [2, 2, 2]);
 }
 
 /// A deployment that is about to be made works under the lock as one that has been made does.

@@ -140,15 +140,16 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
     Ok(Some(looked))
 }
 
-/// Nobody knows what a deployment has done: it is never deployed again by itself.
-fn in_doubt(looked: &Look, deployment: &DeploymentRow) -> Hold {
+/// Nobody knows what a deployment has done: it is never deployed again by itself. `job`: the deploy job by which it goes
+/// on, `team/pipeline/job`.
+pub fn in_doubt(job: &str, deployment: &DeploymentRow) -> Hold {
     let (number, bag) = (deployment.number, deployment.bag);
     Hold::new(
         Code::InDoubt,
         format!("nobody knows how far deployment {number} of bag {bag} has come: look at the environment first"),
     )
     .since(Some(deployment.started_at))
-    .command(format!("holdall job trigger {}", looked.view.name))
+    .command(format!("holdall job trigger {job}"))
 }
 
 /// Until a person has confirmed what is live after a loss of history, no job of the environment starts by itself.
@@ -223,7 +224,7 @@ fn look_at_inputs(
                 {
                     view.deployment = Some(deployment_view(&deployment, &environment.name));
                     if deployment.in_doubt && matches!(looked.spec.role, Some(Role::Deploy { .. })) {
-                        let hold = in_doubt(looked, &deployment);
+                        let hold = in_doubt(&looked.view.name, &deployment);
                         looked.view.automatic_holds.push(hold);
                     }
                 }
