@@ -28,9 +28,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, cargo};
-use crate::postgres::Postgres;
 use crate::tools::{self, Missing};
 use figure::Figure;
+use scratch_postgres::Postgres;
 
 /// One thing that is measured; it prints one figure or several.
 struct Case {
@@ -155,7 +155,7 @@ pub fn run(args: &[&str]) -> Result<()> {
     }
     if asked.postgres {
         let bin = tools::postgres_bin().context("PostgreSQL is missing: take --database sqlite, or install it")?;
-        bench.postgres = Some(Postgres::start(&bin)?);
+        bench.postgres = Some(Postgres::start(&bin, command::check_stopped)?);
         run_cases(&bench, &asked.names)?;
     }
     Ok(())

@@ -9,7 +9,6 @@
 mod bench;
 mod ci;
 mod command;
-mod postgres;
 mod sim;
 mod test;
 mod tidy;

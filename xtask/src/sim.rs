@@ -1,9 +1,9 @@
 //! `cargo xtask sim`: histories by chance over the whole server (`crates/holdall-server/tests/it/sim.rs`).
 
 use anyhow::{Context, Result, bail};
+use scratch_postgres::Postgres;
 
 use crate::command::{self, cargo};
-use crate::postgres::Postgres;
 use crate::tools;
 
 /// What can be said, and the variable that the simulation reads it from.
@@ -42,7 +42,7 @@ pub fn run(args: &[&str]) -> Result<()> {
         "sqlite" => ("sim::sqlite", None),
         "postgresql" => {
             let bin = tools::postgres_bin().context("there is no PostgreSQL server to start: install one")?;
-            ("sim::postgres", Some(Postgres::start(&bin)?))
+            ("sim::postgres", Some(Postgres::start(&bin, command::check_stopped)?))
         }
         other => bail!("--database is sqlite or postgresql, not {other}"),
     };

@@ -1,14 +1,14 @@
 //! `cargo xtask test`: the tests of the workspace with everything that they need.
 //!
 //! Tests find it in the environment: `HOLDALL_BIN` is the built binary, `HOLDALL_TEST_POSTGRES` a PostgreSQL server
-//! in which they may make databases.
+//! in which they may make databases, `HOLDALL_POSTGRES_BIN` the folder of its programs, for a server of their own.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use scratch_postgres::Postgres;
 
 use crate::command::{self, cargo};
-use crate::postgres::Postgres;
 use crate::tools::{self, Missing};
 
 /// Runs the tests. `args`: `-p CRATE`, words that names of tests must contain, and after `--` what goes to the test
@@ -35,13 +35,16 @@ pub fn run_with(args: &[&str], missing: Missing) -> Result<()> {
     let target = command::metadata()?["target_directory"].as_str().map(PathBuf::from);
     let binary = target.context("cargo metadata names no target directory")?.join("debug/holdall");
 
-    let postgres = tools::postgres_bin().map(|bin| Postgres::start(&bin)).transpose()?;
+    let programs = tools::postgres_bin();
+    let postgres = programs.as_ref().map(|bin| Postgres::start(bin, command::check_stopped)).transpose()?;
     let mut test = cargo(&["test", "--locked"]);
     test.args(if packages.is_empty() { vec!["--workspace"] } else { packages });
     test.arg("--").args(filters).env("HOLDALL_BIN", binary);
-    match &postgres {
-        Some(postgres) => test.env("HOLDALL_TEST_POSTGRES", postgres.url()),
-        None => test.env_remove("HOLDALL_TEST_POSTGRES"),
+    match postgres.as_ref().zip(programs) {
+        Some((server, programs)) => {
+            test.env("HOLDALL_TEST_POSTGRES", server.url()).env("HOLDALL_POSTGRES_BIN", programs)
+        }
+        None => test.env_remove("HOLDALL_TEST_POSTGRES").env_remove("HOLDALL_POSTGRES_BIN"),
     };
     if missing == Missing::IsAFailure {
         test.env(tools::REQUIRE, "1");

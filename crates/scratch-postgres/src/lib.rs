@@ -1,22 +1,25 @@
-//! A scratch PostgreSQL server that lives as long as the tests: its own data, socket and port, and gone afterwards.
+//! A scratch PostgreSQL server that lives as long as what is tested or measured with it: its own data, socket and port,
+//! and gone afterwards. It must not be used by the product.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 
-use crate::command;
-
 /// How long the server may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Another program may take the free port before the server does.
 const STARTS: usize = 3;
+
+/// How many were made by this process: each has a folder of its own.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A running server. Dropping it stops it and removes everything that it had.
 #[derive(Debug)]
@@ -24,59 +27,67 @@ pub struct Postgres {
     server: Option<Child>,
     bin: PathBuf,
     dir: PathBuf,
+    user: Option<User>,
     port: u16,
+    go_on: fn() -> Result<()>,
 }
 
 impl Postgres {
     /// Makes a cluster and starts its server, as an unprivileged user where this runs as root: PostgreSQL refuses to
-    /// run as root.
+    /// run as root. `bin` is the folder of its programs; an error of `go_on` ends the wait for them. The server ends
+    /// with the thread that has started it.
     ///
     /// # Errors
     /// With the end of the server's log.
-    pub fn start(bin: &Path) -> Result<Postgres> {
+    pub fn start(bin: &Path, go_on: fn() -> Result<()>) -> Result<Postgres> {
         let user = match geteuid().is_root() {
             true => Some(unprivileged_user()?),
             false => None,
         };
-        let dir = std::env::temp_dir().join(format!("holdall-postgres-{}", std::process::id()));
+        let name = format!("holdall-postgres-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let mut postgres = Postgres { server: None, bin: bin.to_owned(), dir, port: 0 };
+        let mut postgres = Postgres { server: None, bin: bin.to_owned(), dir, user, port: 0, go_on };
         fs::set_permissions(&postgres.dir, fs::Permissions::from_mode(0o700))?;
-        if let Some(user) = &user {
+        if let Some(user) = &postgres.user {
             chown(&postgres.dir, Some(user.uid), Some(user.gid))?;
         }
-        let data = postgres.dir.join("data");
-        let mut initdb = as_user(user.as_ref(), &bin.join("initdb"), &postgres.dir);
+        let mut initdb = postgres.program("initdb");
         initdb
             .args(["--auth=trust", "--username=holdall", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
-            .arg(&data);
-        command::read(&mut initdb)?;
+            .arg(postgres.data());
+        run(&mut initdb)?;
         for attempt in 1..=STARTS {
-            match postgres.try_start(bin, user.as_ref(), &data) {
+            postgres.port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            match postgres.launch() {
                 Ok(()) => break,
                 Err(error) if attempt == STARTS => return Err(error),
-                Err(error) => eprintln!("xtask: {error:#}; trying another port"),
+                Err(error) => eprintln!("{error:#}; trying another port"),
             }
         }
-        eprintln!("xtask: PostgreSQL of {} on port {}, in {}", bin.display(), postgres.port, postgres.dir.display());
+        eprintln!("PostgreSQL of {} on port {}, in {}", bin.display(), postgres.port, postgres.dir.display());
         Ok(postgres)
     }
 
-    fn try_start(&mut self, bin: &Path, user: Option<&User>, data: &Path) -> Result<()> {
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Starts the server on its port and waits until it answers.
+    fn launch(&mut self) -> Result<()> {
         self.stop();
-        self.port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log_path = self.dir.join("log");
         let log = File::create(&log_path)?;
-        let mut server = as_user(user, &bin.join("postgres"), &self.dir);
-        server.arg("-D").arg(data).arg("-k").arg(&self.dir);
+        let mut server = self.program("postgres");
+        server.arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
         server.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-c", "max_connections=200"]);
         let server = server.stdout(log.try_clone()?).stderr(log).spawn().context("cannot run postgres")?;
-        let server = self.server.insert(server);
         let deadline = Instant::now() + PATIENCE;
-        let mut ready = Command::new(bin.join("pg_isready"));
+        let mut ready = Command::new(self.bin.join("pg_isready"));
         ready.args(["--quiet", "--host=127.0.0.1", &format!("--port={}", self.port)]);
+        let server = self.server.insert(server);
         while !ready.status().context("cannot run pg_isready")?.success() {
-            command::check_stopped()?;
+            (self.go_on)()?;
             let ended = server.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(&log_path).unwrap_or_default();
@@ -87,6 +98,41 @@ impl Postgres {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Kills the server (its first process, the others end by themselves then) as a failure of the machine's memory
+    /// would, and starts it again on the same port when nothing of it runs any more. It has recovered when this
+    /// returns.
+    ///
+    /// # Errors
+    /// With the end of the server's log.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        let Some(mut server) = self.server.take() else { bail!("PostgreSQL does not run") };
+        // Stopped first, so that it starts no process that is not seen here.
+        kill(pid_of(&server), Signal::SIGSTOP)?;
+        let left = children(pid_of(&server))?;
+        server.kill()?;
+        server.wait()?;
+        let deadline = Instant::now() + PATIENCE;
+        while left.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            if Instant::now() > deadline {
+                bail!("PostgreSQL's processes {left:?} do not end after their server");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.launch()
+    }
+
+    /// One of its programs as the user that it runs as, in its folder; it gets an INT when the thread that has started
+    /// it is gone, however it went.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "INT"]);
+        if let Some(user) = &self.user {
+            command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid)).arg("--clear-groups");
+        }
+        command.arg("--").arg(self.bin.join(name)).current_dir(&self.dir).stdin(Stdio::null());
+        command
     }
 
     /// What tests connect to.
@@ -101,7 +147,7 @@ impl Postgres {
     pub fn database(&self, name: &str) -> Result<String> {
         let mut create = Command::new(self.bin.join("createdb"));
         create.args(["--host=127.0.0.1", "--username=holdall", &format!("--port={}", self.port), name]);
-        command::read(&mut create)?;
+        run(&mut create)?;
         Ok(format!("postgres://holdall@127.0.0.1:{}/{name}", self.port))
     }
 
@@ -113,8 +159,7 @@ impl Postgres {
     fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         // INT: end all sessions, write everything, exit.
-        let pid = Pid::from_raw(server.id() as i32);
-        let _ = kill(pid, Signal::SIGINT);
+        let _ = kill(pid_of(&server), Signal::SIGINT);
         let deadline = Instant::now() + PATIENCE;
         while matches!(server.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
@@ -129,7 +174,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            eprintln!("xtask: cannot remove {}: {error}", self.dir.display());
+            eprintln!("cannot remove {}: {error}", self.dir.display());
         }
     }
 }
@@ -144,13 +189,31 @@ fn unprivileged_user() -> Result<User> {
     bail!("PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`")
 }
 
-/// A program as that user, in `dir`, which gets an INT when this process is gone, however it went.
-fn as_user(user: Option<&User>, program: &Path, dir: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "INT"]);
-    if let Some(user) = user {
-        command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid)).arg("--clear-groups");
+fn pid_of(server: &Child) -> Pid {
+    Pid::from_raw(server.id() as i32)
+}
+
+/// The processes that a process has started and that have not ended.
+fn children(of: Pid) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the command's name in brackets: the state, and the parent.
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
+        if parent == Some(of.to_string().as_str()) {
+            found.push(pid);
+        }
     }
-    command.arg("--").arg(program).current_dir(dir).stdin(Stdio::null());
-    command
+    Ok(found)
+}
+
+/// Runs a program to its end.
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }

@@ -39,7 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "holdall-cli",
         &["holdall-config", "holdall-engine", "holdall-protocol", "holdall-server", "holdall-store", "holdall-worker"],
     ),
-    ("xtask", &[]),
+    ("scratch-postgres", &[]),
+    ("xtask", &["scratch-postgres"]),
 ];
 
 /// Reports forbidden dependencies, given the output of `cargo metadata`.
