@@ -21,6 +21,15 @@ const STARTS: usize = 3;
 /// How many were made by this process: each has a folder of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
+/// Which processes of a server are killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// The first one only. Those of its connections go on for a moment, to the end of what they do.
+    OfFirst,
+    /// All at once.
+    OfAll,
+}
+
 /// A running server. Dropping it stops it and removes everything that it had.
 #[derive(Debug)]
 pub struct Postgres {
@@ -29,6 +38,7 @@ pub struct Postgres {
     dir: PathBuf,
     user: Option<User>,
     port: u16,
+    settings: Vec<&'static str>,
     go_on: fn() -> Result<()>,
 }
 
@@ -40,6 +50,19 @@ impl Postgres {
     /// # Errors
     /// With the end of the server's log.
     pub fn start(bin: &Path, go_on: fn() -> Result<()>) -> Result<Postgres> {
+        Postgres::start_with(bin, &[], go_on)
+    }
+
+    /// [`Postgres::start`] for one that is killed again and again. It does not wait for the disk, which loses nothing as
+    /// long as the machine runs, and makes it recover in a fraction of the time.
+    ///
+    /// # Errors
+    /// Those of [`Postgres::start`].
+    pub fn start_to_be_killed(bin: &Path, go_on: fn() -> Result<()>) -> Result<Postgres> {
+        Postgres::start_with(bin, &["fsync=off"], go_on)
+    }
+
+    fn start_with(bin: &Path, settings: &[&'static str], go_on: fn() -> Result<()>) -> Result<Postgres> {
         let user = match geteuid().is_root() {
             true => Some(unprivileged_user()?),
             false => None,
@@ -47,7 +70,8 @@ impl Postgres {
         let name = format!("holdall-postgres-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let mut postgres = Postgres { server: None, bin: bin.to_owned(), dir, user, port: 0, go_on };
+        let mut postgres =
+            Postgres { server: None, bin: bin.to_owned(), dir, user, port: 0, settings: settings.to_vec(), go_on };
         fs::set_permissions(&postgres.dir, fs::Permissions::from_mode(0o700))?;
         if let Some(user) = &postgres.user {
             chown(&postgres.dir, Some(user.uid), Some(user.gid))?;
@@ -81,6 +105,7 @@ impl Postgres {
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
         server.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-c", "max_connections=200"]);
+        server.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         let server = server.stdout(log.try_clone()?).stderr(log).spawn().context("cannot run postgres")?;
         let deadline = Instant::now() + PATIENCE;
         let mut ready = Command::new(self.bin.join("pg_isready"));
@@ -100,19 +125,24 @@ impl Postgres {
         Ok(())
     }
 
-    /// Kills the server (its first process, the others end by themselves then) as a failure of the machine's memory
-    /// would, and starts it again on the same port when nothing of it runs any more. It has recovered when this
-    /// returns.
+    /// Kills the server, and starts it again on the same port when nothing of it runs any more. It has recovered when
+    /// this returns.
     ///
     /// # Errors
     /// With the end of the server's log.
-    pub fn kill_and_restart(&mut self) -> Result<()> {
+    pub fn kill_and_restart(&mut self, death: Death) -> Result<()> {
         let Some(mut server) = self.server.take() else { bail!("PostgreSQL does not run") };
         // Stopped first, so that it starts no process that is not seen here.
         kill(pid_of(&server), Signal::SIGSTOP)?;
         let left = children(pid_of(&server))?;
         server.kill()?;
         server.wait()?;
+        if death == Death::OfAll {
+            for pid in &left {
+                // An error says that it has just ended.
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+        }
         let deadline = Instant::now() + PATIENCE;
         while left.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
             if Instant::now() > deadline {
