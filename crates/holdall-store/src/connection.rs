@@ -67,6 +67,16 @@ impl Connection {
         }
     }
 
+    /// Ends a transaction by keeping what it wrote.
+    pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
+        let committed = self.batch("COMMIT");
+        match (self, committed) {
+            // The server may have carried it out before it went away.
+            (Connection::Postgres(_), Err(StoreError::Unavailable(text))) => Err(StoreError::Unknown(text)),
+            (_, committed) => committed,
+        }
+    }
+
     /// Begins a transaction that writes.
     pub(crate) fn begin_write(&mut self) -> Result<(), StoreError> {
         let sql = match self {

@@ -6,6 +6,10 @@ pub enum StoreError {
     /// The database cannot be reached or is busy; the transaction was not carried out. Trying again may help.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The database went away while it was asked to keep what a transaction wrote: nobody knows whether it did. Who
+    /// tries again looks first.
+    #[error("the database went away, and may have kept what was written or not: {0}")]
+    Unknown(String),
     /// There is no room left on the disk of the database; nothing was written.
     #[error("the database's disk is full: {0}; free some space, nothing was lost")]
     DiskFull(String),
@@ -46,7 +50,7 @@ fn newer(by: Option<&str>, known: i64) -> String {
 impl StoreError {
     /// Whether the same work may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Unavailable(_) | StoreError::DiskFull(_))
+        matches!(self, StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::DiskFull(_))
     }
 }
 

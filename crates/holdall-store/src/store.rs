@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tokio::sync::oneshot;
 
@@ -30,6 +30,22 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     signals: Arc<Signals>,
     faults: Arc<Faults>,
+    refusal: Arc<Refusal>,
+}
+
+/// Why the last work was refused that was not answered.
+#[derive(Default)]
+struct Refusal(Mutex<Option<StoreError>>);
+
+impl Refusal {
+    fn set(&self, error: StoreError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn get(&self) -> StoreError {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.unwrap_or_else(|| StoreError::Unavailable("the store is closed".to_owned()))
+    }
 }
 
 /// Where a database is.
@@ -67,11 +83,16 @@ impl Store {
         let writer_signals = Arc::clone(&signals);
         let faults = Arc::new(Faults::default());
         let writer_faults = Arc::clone(&faults);
+        let refusal = Arc::new(Refusal::default());
+        let writer_refusal = Arc::clone(&refusal);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_loop(connection, &writer_place, &queue, &writer_signals, &writer_faults))
+            .spawn(move || {
+                write_loop(connection, &writer_place, &queue, &writer_signals, &writer_faults, &writer_refusal)
+            })
             .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
-        Ok(Store { inner: Arc::new(Inner { place, writer, readers: Mutex::new(Vec::new()), signals, faults }) })
+        let readers = Mutex::new(Vec::new());
+        Ok(Store { inner: Arc::new(Inner { place, writer, readers, signals, faults, refusal }) })
     }
 
     /// Where it is.
@@ -107,7 +128,7 @@ impl Store {
         let receive = self.submit(work);
         match receive.await {
             Ok(result) => result,
-            Err(_) => Err(E::from(StoreError::Unavailable("the store is closed".to_owned()))),
+            Err(_) => Err(E::from(self.inner.refusal.get())),
         }
     }
 
@@ -120,7 +141,7 @@ impl Store {
     {
         match self.submit(work).blocking_recv() {
             Ok(result) => result,
-            Err(_) => Err(E::from(StoreError::Unavailable("the store is closed".to_owned()))),
+            Err(_) => Err(E::from(self.inner.refusal.get())),
         }
     }
 
@@ -147,7 +168,7 @@ impl Store {
             });
             (keep, answer)
         });
-        // A failure drops the work and with it the sender: the receiver reports that the store is closed.
+        // A failure drops the work and with it the sender: the receiver says why.
         let _ = self.inner.writer.send(work);
         receive
     }
@@ -173,11 +194,16 @@ impl Store {
         F: FnOnce(&mut Tx<'_>) -> Result<T, E>,
     {
         let idle = self.inner.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        // One that has broken meanwhile is not this work's concern.
+        let idle = idle.filter(Connection::is_open).and_then(|mut idle| idle.begin_read().is_ok().then_some(idle));
         let mut connection = match idle {
-            Some(connection) if connection.is_open() => connection,
-            _ => self.inner.place.connect(true)?,
+            Some(connection) => connection,
+            None => {
+                let mut connection = self.inner.place.connect(true)?;
+                connection.begin_read()?;
+                connection
+            }
         };
-        connection.begin_read()?;
         let result = work(&mut Tx::new(&mut connection));
         if connection.batch("ROLLBACK").is_ok() {
             let mut readers = self.inner.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -210,8 +236,16 @@ impl Database {
 }
 
 /// Takes work until the store is dropped.
-fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>, signals: &Signals, faults: &Faults) {
+fn write_loop(
+    first: Connection,
+    place: &Database,
+    queue: &mpsc::Receiver<Work>,
+    signals: &Signals,
+    faults: &Faults,
+    refusal: &Refusal,
+) {
     let mut connection = Some(first);
+    let mut refused = 0;
     while let Ok(work) = queue.recv() {
         let mut group = vec![work];
         while group.len() < GROUP {
@@ -220,28 +254,46 @@ fn write_loop(first: Connection, place: &Database, queue: &mpsc::Receiver<Work>,
                 Err(_) => break,
             }
         }
-        if !connection.as_ref().is_some_and(Connection::is_open) {
-            connection = place.connect(false).ok();
-        }
-        match &mut connection {
-            Some(open) => {
-                if !write_group(open, group, signals, faults.take()) {
-                    connection = None;
+        match begin_write(connection.take(), place) {
+            Ok(mut open) => {
+                if refused > 0 {
+                    tracing::warn!("the database answers again; {refused} writes were refused meanwhile");
+                    refused = 0;
                 }
+                connection = write_group(&mut open, group, signals, faults.take(), refusal).ok().map(|()| open);
             }
-            // The work is dropped unanswered, which its asker hears as "the store is closed".
-            None => tracing::error!("the database cannot be reached; {} writes were refused", group.len()),
+            // The work is dropped unanswered; its askers find why.
+            Err(error) => {
+                if refused == 0 {
+                    tracing::error!("writes are refused until the database can be reached: {error}");
+                }
+                refused += group.len();
+                refusal.set(error);
+            }
         }
     }
 }
 
-/// Runs a group of work in one transaction; gives whether the connection is still good.
-fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals, fault: Option<Fault>) -> bool {
-    if let Err(error) = connection.begin_write() {
-        tracing::error!(%error, "a transaction could not begin");
-        let _ = connection.batch("ROLLBACK");
-        return false;
+/// Begins a transaction that writes, on another connection where this one is broken.
+fn begin_write(connection: Option<Connection>, place: &Database) -> Result<Connection, StoreError> {
+    if let Some(mut open) = connection.filter(Connection::is_open)
+        && open.begin_write().is_ok()
+    {
+        return Ok(open);
     }
+    let mut open = place.connect(false)?;
+    open.begin_write()?;
+    Ok(open)
+}
+
+/// Runs a group of work in the transaction that has begun. An error says that the connection is not good any more.
+fn write_group(
+    connection: &mut Connection,
+    group: Vec<Work>,
+    signals: &Signals,
+    fault: Option<Fault>,
+    refusal: &Refusal,
+) -> Result<(), StoreError> {
     let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
     let mut kept = Vec::new();
     let mut broken = None;
@@ -251,7 +303,7 @@ fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals,
     };
     for work in group {
         let mut tx = Tx::with_fuse(connection, fuse);
-        match run_one(&mut tx, work) {
+        match run_one(&mut tx, work, refusal) {
             Ok((keep, answer)) => {
                 if keep {
                     kept.append(&mut tx.signals);
@@ -275,35 +327,33 @@ fn write_group(connection: &mut Connection, group: Vec<Work>, signals: &Signals,
         tracing::error!(%error, "a transaction could not be committed");
         let _ = connection.batch("ROLLBACK");
     }
-    // Before the answers: whoever has one finds that everybody concerned is awake.
-    if committed.is_ok() {
+    // Before the answers: whoever has one finds that everybody concerned is awake. Who is woken in vain has looked.
+    if matches!(committed, Ok(()) | Err(StoreError::Unknown(_))) {
         for signal in kept {
             signals.send(signal);
         }
     }
-    let good = committed.is_ok();
     for answer in answers {
         answer(committed.clone());
     }
-    good
+    committed
 }
 
 fn commit(connection: &mut Connection, fault: Option<Fault>) -> Result<(), StoreError> {
     match fault {
         Some(Fault::Commit) => Err(Fault::error()),
         Some(Fault::Answer) => connection.batch("COMMIT").and(Err(Fault::error())),
-        Some(Fault::Statement(_)) | None => connection.batch("COMMIT"),
+        Some(Fault::Statement(_)) | None => connection.commit(),
     }
 }
 
-/// Runs one piece of work in a savepoint, which is undone where the work says so.
-fn run_one(tx: &mut Tx<'_>, work: Work) -> Result<(bool, Answer), StoreError> {
-    let name = tx.savepoint()?;
+/// Runs one piece of work in a savepoint, which is undone where the work says so. An error leaves it unanswered.
+fn run_one(tx: &mut Tx<'_>, work: Work, refusal: &Refusal) -> Result<(bool, Answer), StoreError> {
+    // Said before the work, or its answer, is dropped.
+    let said = |error: &StoreError| refusal.set(error.clone());
+    let name = tx.savepoint().inspect_err(said)?;
     let (keep, answer) = work(tx);
-    if keep {
-        tx.release(&name)?;
-    } else {
-        tx.rollback_to(&name)?;
-    }
+    let ended = if keep { tx.release(&name) } else { tx.rollback_to(&name) };
+    ended.inspect_err(said)?;
     Ok((keep, answer))
 }

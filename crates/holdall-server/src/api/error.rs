@@ -98,6 +98,9 @@ impl From<StoreError> for ApiError {
         if error.is_transient() {
             tracing::warn!("a request could not be carried out: {error}");
             let message = match error {
+                StoreError::Unknown(_) => {
+                    "the server's database went away while it kept this; look whether it was done before you try again"
+                }
                 StoreError::DiskFull(_) => "the disk of the server's database is full; nothing was changed",
                 _ => "the server's database does not answer; nothing was changed, try again",
             };

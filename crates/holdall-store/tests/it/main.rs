@@ -95,3 +95,38 @@ fn acts_have_ids_without_gaps(store: Store) {
     let ids: Vec<i64> = acts.iter().rev().map(|act| act.id).collect();
     assert_eq!(ids, [1, 2, 3, IDS + 4, IDS + 5]);
 }
+
+/// Ends all connections of a database but one's own.
+fn cut_off(url: &str) {
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let store = Store::open_postgres(url).expect("a store of its own");
+    store.read_blocking(|tx| tx.query(sql, &[])).expect("an end of all others");
+}
+
+#[test]
+fn connections_that_broke_are_replaced() {
+    let Some(made) = holdall_store::testing::postgres() else {
+        assert!(std::env::var_os("HOLDALL_REQUIRE_TOOLS").is_none(), "no PostgreSQL server");
+        eprintln!("NOT RUN on PostgreSQL: HOLDALL_TEST_POSTGRES is not set; use cargo xtask test");
+        return;
+    };
+    let (store, url) = made.expect("a store");
+    let find = |name: &'static str| store.read_blocking(move |tx| access::token_find(tx, name)).expect("a read");
+    assert_eq!(find("h1"), None);
+    cut_off(&url);
+    store.write_blocking(|tx| access::token_create(tx, "ann", "h1", Timestamp(5))).expect("the next write");
+    assert_eq!(find("h1").as_deref(), Some("ann"));
+
+    // In the middle of a transaction: it is refused, and nothing of it is kept.
+    let cut: Result<(), StoreError> = store.write_blocking(move |tx| {
+        access::token_create(tx, "bob", "h2", Timestamp(5))?;
+        cut_off(&url);
+        Ok(())
+    });
+    let error = cut.expect_err("its connection broke");
+    assert!(error.is_transient() && !error.to_string().contains("the store is closed"), "{error}");
+    assert_eq!(find("h2"), None);
+    store.write_blocking(|tx| access::token_create(tx, "bob", "h2", Timestamp(5))).expect("the next write");
+    assert_eq!(find("h2").as_deref(), Some("bob"));
+}
