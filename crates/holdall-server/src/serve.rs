@@ -8,7 +8,7 @@ pub mod restore;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt;
 use holdall_store::{Store, StoreError, checks, workers};
@@ -25,6 +25,13 @@ use folder::Folder;
 
 /// Where a server listens that is told nothing else.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4650);
+
+/// How long a server waits for its database when it starts: a database that is started at the same time, or recovers from
+/// a crash, is there by then.
+const DATABASE_WAIT: Duration = Duration::from_secs(60);
+
+/// How often it looks for it meanwhile.
+const DATABASE_RETRY: Duration = Duration::from_millis(200);
 
 /// The name of the first token.
 const ADMIN: &str = "admin";
@@ -167,15 +174,15 @@ pub struct Running {
 /// [`ServeError`]: one sentence with the cause and the remedy. Nothing is left running.
 pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let folder = Folder::open(&config.data_dir)?;
+    let token_file = folder.path("token");
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| ServeError::Listen { address: config.listen, source })?;
     let address = listener.local_addr()?;
-    let store = open_store(&config).await?;
-    prepare(&config, &store).await?;
-    let token_file = folder.path("token");
-    folder.token(&store, "token", ADMIN).await?;
-    let worker_token = folder.token(&store, "worker-token", WORKER).await?;
+    // A database that was there before comes back, most likely; one that never was is a mistake in its address.
+    let patience = if token_file.exists() { DATABASE_WAIT } else { Duration::ZERO };
+    let open = async || open_and_prepare(&config, &folder).await;
+    let (store, worker_token) = patiently(patience, DATABASE_RETRY, open).await?;
     let lifecycle = Lifecycle::default();
     let settings = Settings {
         started_at: now(),
@@ -197,6 +204,37 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     });
     tracing::info!(%address, database = store.backend(), "the server is ready");
     Ok(Running { address, token_file, store, worker, lifecycle, ended, _folder: folder })
+}
+
+/// Opens the database; gives it and the worker's token.
+async fn open_and_prepare(config: &ServeConfig, folder: &Folder) -> Result<(Store, String), ServeError> {
+    let store = open_store(config).await?;
+    prepare(config, &store).await?;
+    folder.token(&store, "token", ADMIN).await?;
+    let worker_token = folder.token(&store, "worker-token", WORKER).await?;
+    Ok((store, worker_token))
+}
+
+/// Does something again, after a pause, for as long as the database does not answer, at most for `limit`; says so.
+async fn patiently<T>(
+    limit: Duration,
+    pause: Duration,
+    work: impl AsyncFn() -> Result<T, ServeError>,
+) -> Result<T, ServeError> {
+    let begun = Instant::now();
+    let mut said = false;
+    loop {
+        match work().await {
+            Err(ServeError::Database { database, source }) if source.is_transient() && begun.elapsed() < limit => {
+                if !said {
+                    said = true;
+                    tracing::warn!("the database {database} does not answer; waiting for it: {source}");
+                }
+                tokio::time::sleep(pause).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Gives the installation a name, by which workers tell its history from that of others, and looks whether the clock
@@ -389,6 +427,25 @@ fn signalled() -> std::io::Result<impl Future<Output = ()>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_waits_for_a_database_that_comes_back() {
+        let fails = |source| Err::<u32, _>(ServeError::Database { database: "db".to_owned(), source });
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let away = async || match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            2 => Ok(7),
+            0 => fails(StoreError::Unavailable("refused".to_owned())),
+            _ => fails(StoreError::Unknown("gone".to_owned())),
+        };
+        let (long, short) = (Duration::from_secs(3600), Duration::from_millis(1));
+        assert_eq!(patiently(long, short, away).await.unwrap(), 7);
+        let never = async || fails(StoreError::Unavailable("refused".to_owned()));
+        let error = patiently(Duration::from_millis(5), short, never).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot use the database db: the database is not available: refused");
+        // Waiting does not make it better.
+        let wrong = async || fails(StoreError::Corrupt("no".to_owned()));
+        assert!(patiently(long, short, wrong).await.is_err());
+    }
 
     #[test]
     fn passwords_are_not_shown() {
