@@ -25,6 +25,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use holdall_protocol::worker::{Assignment, Ending, StepSpec};
 use sha2::{Digest, Sha256};
@@ -46,6 +48,13 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// Names the folder in which resource types keep what outlives a step, such as clones, in their environment.
 pub const CACHE_DIR: &str = "HOLDALL_CACHE_DIR";
+
+/// A worker that is killed while it starts a program may leave a copy of itself, which was to become that program and
+/// has the folder's lock until then: so long it is waited for.
+const COPY_LIVES: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the lock is free.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How much of what a shim said before it failed goes into a message.
 const MAX_SHIM_LOG: usize = 2048;
@@ -86,10 +95,14 @@ impl Runtime {
         DirBuilder::new().recursive(true).mode(0o700).create(work_dir).map_err(failed)?;
         let work_dir = fs::canonicalize(work_dir).map_err(failed)?;
         let lock = File::create(work_dir.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(work_dir)),
-            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < COPY_LIVES => thread::sleep(LOOK),
+                Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(work_dir)),
+                Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+            }
         }
         for folder in ["attempts", "builds", "caches", "gets"] {
             DirBuilder::new().recursive(true).mode(0o700).create(work_dir.join(folder)).map_err(failed)?;
@@ -304,4 +317,26 @@ fn bad_artifact(name: &str) -> String {
 /// A sentence for what went wrong with the step's folder.
 fn disk(error: io::Error) -> String {
     format!("the worker cannot fill the step's directory: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_waited_for_that_a_killed_worker_has_for_a_moment_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Runtime::open(dir.path(), Path::new("/bin/false"), DEFAULT_PATH);
+        drop(open().unwrap());
+        let left = File::open(dir.path().join("lock")).unwrap();
+        left.lock().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // The moment is what is tested.
+                thread::sleep(LOOK * 5);
+                drop(left);
+            });
+            open().unwrap();
+        });
+    }
 }
