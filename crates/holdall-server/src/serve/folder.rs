@@ -1,9 +1,10 @@
 //! The data folder: whose it is, and the tokens in it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use holdall_store::{Store, access};
 
@@ -18,6 +19,13 @@ pub(super) struct Folder {
     /// Locked; the operating system unlocks it when the process ends, however it ends.
     _lock: File,
 }
+
+/// A server with a worker inside that is killed while it starts a program may leave a copy of itself, which was to become
+/// that program and has the lock until then: so long it is waited for.
+const COPY_LIVES: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the lock is free.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Folder {
     /// Takes a data folder, and makes it, for its owner only, where there is none.
@@ -36,15 +44,21 @@ impl Folder {
             .mode(0o600)
             .open(&lock_file)
             .map_err(fails(&lock_file))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let read = (&mut lock).take(20).read_to_string(&mut pid);
-                let pid = read.ok().map(|_| pid.trim().to_owned()).filter(|pid| !pid.is_empty());
-                return Err(ServeError::InUse { path: path.to_owned(), pid });
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let pid = fs::read_to_string(&lock_file).ok().map(|pid| pid.trim().to_owned());
+                    let pid = pid.filter(|pid| !pid.is_empty());
+                    let is_gone = pid.as_ref().is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+                    if !is_gone || begun.elapsed() > COPY_LIVES {
+                        return Err(ServeError::InUse { path: path.to_owned(), pid });
+                    }
+                    std::thread::sleep(LOOK);
+                }
+                Err(TryLockError::Error(source)) => return Err(fails(&lock_file)(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(fails(&lock_file)(source)),
         }
         lock.set_len(0).map_err(fails(&lock_file))?;
         lock.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(fails(&lock_file))?;
