@@ -1,22 +1,28 @@
-//! A flow during which server and worker, processes of their own, are killed thirty times: it ends in production, no
-//! step runs twice, and nothing of a log is missing or there twice.
+//! A flow during which server, worker, shims and PostgreSQL, processes of their own, are killed many times, one of them
+//! or all: it ends in production, no step runs twice, and nothing of a log is missing or there twice.
 //!
-//! What is counted, steps count themselves, in files that Holdall does not know. Which process is killed and when comes
-//! from a seed, which a failure shows and `HOLDALL_SEED` gives.
+//! What is counted, steps count themselves, in files that Holdall does not know. Where the shim of a step was killed, a
+//! [`person`] goes on. What is looked at when all is over is in [`proof`]. Which process is killed and when comes from a
+//! seed, which a failure shows and `HOLDALL_SEED` gives; `HOLDALL_KILLS` says how many.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod person;
+mod proof;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use holdall_engine::status::BuildStatus;
+use nix::sys::signal::{Signal, kill};
+use scratch_postgres::{Death, Postgres};
 use serde_json::Value;
 
 use crate::demo_world::git;
 use crate::real::{Place, Process, Steps, until};
+use person::Person;
 
-/// How often a process is killed.
-const KILLS: u32 = 30;
+/// How often something is killed where `HOLDALL_KILLS` does not say it.
+const KILLS: u32 = 200;
 
 /// The longest time that a process has after its start before it is killed.
 const LIVES_MS: u64 = 400;
@@ -29,64 +35,157 @@ const LINES: usize = 2000;
 
 #[test]
 fn nothing_is_lost_or_done_twice_on_sqlite() {
-    flow(Place::sqlite());
+    flow(Place::sqlite(), None);
 }
 
 #[test]
 fn nothing_is_lost_or_done_twice_on_postgresql() {
-    if let Some(place) = Place::postgres() {
-        flow(place);
+    if let Some((place, postgres)) = Place::own_postgres() {
+        flow(place, Some(postgres));
     }
 }
 
-fn flow(place: Place) {
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Server,
+    Worker,
+    Both,
+    Shim,
+    /// PostgreSQL's first process.
+    Database,
+    /// Server, worker, all shims, and every process of PostgreSQL.
+    All,
+}
+
+fn flow(place: Place, mut postgres: Option<Postgres>) {
+    let kills = std::env::var("HOLDALL_KILLS").map_or(KILLS, |kills| kills.parse().expect("HOLDALL_KILLS is a number"));
+    let begun = Instant::now();
     let mut chance = Chance::new();
     let steps = Steps(place.path("work"));
     let run = Run { place };
     run.make_repository();
-    let mut server = run.start_server();
+    let server = run.start_server();
     run.set_system();
-    let mut worker = run.start_worker();
-    let mut seen = 0;
-    for kill in 0..KILLS {
-        // Every second one waits until the flow has gone on, so that not only starts are hit; something to do there is
-        // always, since every second one pushes.
-        if kill % 2 == 0 {
-            run.push(&format!("during {kill}"));
-        } else {
-            until("a step begins or ends", || (run.steps_log().len() > seen).then_some(()).ok_or(server.said()));
+    let worker = run.start_worker();
+    let mut scene = Scene { run: &run, steps, server: Some(server), worker: Some(worker), killed: BTreeSet::new() };
+    let mut counts = std::collections::BTreeMap::new();
+    let person = Person::new();
+    std::thread::scope(|scope| {
+        let _over = person.over_when_dropped();
+        let own_chance = Chance(chance.0 ^ 1);
+        scope.spawn(|| person.go_on(&run, own_chance));
+        let mut seen = 0;
+        for kill in 0..kills {
+            // Every second one waits until the flow has gone on, so that not only starts are hit; something to do there
+            // is always, since every second one pushes.
+            if kill % 2 == 0 {
+                run.push(&format!("during {kill}"));
+            } else {
+                until("a step begins or ends", || {
+                    scene.assert_runs();
+                    (run.steps_log().len() > seen).then_some(()).ok_or_else(|| person.said())
+                });
+            }
+            // The moment is what is tested: somewhere in the start of a process, or in what it then does.
+            std::thread::sleep(Duration::from_millis(chance.below(LIVES_MS)));
+            seen = run.steps_log().len();
+            let victim = match chance.below(if postgres.is_some() { 7 } else { 6 }) {
+                0 => Victim::Server,
+                1 => Victim::Worker,
+                2 => Victim::Both,
+                3 | 4 => Victim::Shim,
+                5 => Victim::All,
+                _ => Victim::Database,
+            };
+            *counts.entry(victim).or_insert(0) += 1;
+            scene.kill(victim, postgres.as_mut(), &mut chance);
         }
-        // The moment is what is tested: somewhere in the start of a process, or in what it then does.
-        std::thread::sleep(Duration::from_millis(chance.below(LIVES_MS)));
-        seen = run.steps_log().len();
-        match chance.below(3) {
-            0 => {
-                server.kill();
-                server = run.start_server_process();
-            }
-            1 => {
-                worker.kill();
-                worker = run.start_worker();
-            }
-            _ => {
-                server.kill();
-                worker.kill();
-                server = run.start_server_process();
-                worker = run.start_worker();
-            }
+        println!(
+            "{kills} kills, {counts:?}, {} shims, in {:?}; {} lines of steps; the person's acts: {}",
+            scene.killed.len(),
+            begun.elapsed(),
+            run.steps_log().lines().count(),
+            person.acts(),
+        );
+        let last = run.push("afterwards");
+        until("the last push is live in production, and nothing goes on", || {
+            scene.assert_runs();
+            run.is_live_and_at_rest(&last).map_err(|seen| format!("{seen}; {}", person.said()))
+        });
+    });
+    println!("all over after {:?}", begun.elapsed());
+    assert!(scene.worker.take().unwrap().stop().success());
+    assert!(scene.server.take().unwrap().stop().success());
+    assert_eq!(scene.steps.groups(), [], "a step was left behind");
+    assert_eq!(scene.steps.shims(), [], "a shim was left behind");
+    run.assert_whole(&scene.killed);
+}
+
+/// What runs.
+struct Scene<'a> {
+    run: &'a Run,
+    steps: Steps,
+    server: Option<Process>,
+    worker: Option<Process>,
+    /// The attempts whose shims were killed.
+    killed: BTreeSet<String>,
+}
+
+impl Scene<'_> {
+    /// Fails the test where something has ended by itself.
+    fn assert_runs(&mut self) {
+        for process in [&mut self.server, &mut self.worker].into_iter().flatten() {
+            process.assert_runs();
         }
     }
-    println!("{} lines of steps when the last process was killed", run.steps_log().lines().count());
-    let last = run.push("afterwards");
-    until("the last push is live in production, and nothing goes on", || {
-        server.assert_runs();
-        worker.assert_runs();
-        run.is_live_and_at_rest(&last)
-    });
-    assert!(worker.stop().success());
-    assert!(server.stop().success());
-    assert_eq!(steps.groups(), [], "a step was left behind");
-    run.assert_whole();
+
+    /// Kills it and starts it again.
+    fn kill(&mut self, victim: Victim, postgres: Option<&mut Postgres>, chance: &mut Chance) {
+        if victim == Victim::Shim {
+            // Those that run now, or that will soon.
+            let shims = until("a shim runs", || {
+                self.assert_runs();
+                let shims = self.steps.shims();
+                if shims.is_empty() { Err(self.run.steps_log()) } else { Ok(shims) }
+            });
+            let one = &shims[chance.below(shims.len() as u64) as usize];
+            self.kill_shims(std::slice::from_ref(one));
+            return;
+        }
+        let (server, worker, all) = match victim {
+            Victim::Server => (true, false, false),
+            Victim::Worker => (false, true, false),
+            Victim::Both => (true, true, false),
+            Victim::All => (true, true, true),
+            Victim::Shim | Victim::Database => (false, false, false),
+        };
+        for process in [(server, &mut self.server), (worker, &mut self.worker)] {
+            if let (true, killed) = process {
+                killed.take().unwrap().kill();
+            }
+        }
+        if all {
+            self.kill_shims(&self.steps.shims());
+        }
+        if let Some(postgres) = postgres.filter(|_| all || victim == Victim::Database) {
+            postgres.kill_and_restart(if all { Death::OfAll } else { Death::OfFirst }).unwrap();
+        }
+        if server {
+            self.server = Some(self.run.start_server_process());
+        }
+        if worker {
+            self.worker = Some(self.run.start_worker());
+        }
+    }
+
+    fn kill_shims(&mut self, shims: &[(nix::unistd::Pid, String)]) {
+        for (pid, attempt) in shims {
+            self.killed.insert(attempt.clone());
+            // An error says that it has just ended.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+    }
 }
 
 struct Run {
@@ -198,76 +297,26 @@ impl Run {
         is_done.then_some(()).ok_or_else(|| format!("{found} {environments}"))
     }
 
-    /// Looks at everything that is left behind.
-    fn assert_whole(&self) {
-        let ran = self.ran_steps();
-        let mut whole = BTreeSet::new();
-        for (build, journal) in self.place.journals("data") {
-            let place = format!("{}/{} {}", build.team, build.job_name, build.name);
-            let seqs: Vec<i64> = journal.iter().map(|row| row.seq).collect();
-            assert_eq!(seqs, (0..journal.len() as i64).collect::<Vec<_>>(), "the journal of {place} has gaps");
-            assert_eq!(build.status, BuildStatus::Succeeded, "{place}: {journal:#?}");
-            let mut outputs: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-            for row in journal.iter().filter(|row| row.kind == "output") {
-                outputs.entry(row.step.as_deref().unwrap()).or_default().extend(row.bytes.as_deref().unwrap());
-            }
-            for (step, output) in outputs {
-                let Some(name) = ran.get(&(build.id.0, step.to_owned())) else { continue };
-                let text = String::from_utf8(output).unwrap();
-                let lines: Vec<&str> = text.lines().collect();
-                let expected: Vec<String> = (1..=LINES).map(|line| format!("{name} {line}")).collect();
-                let first = lines.iter().zip(&expected).position(|(line, expected)| line != expected);
-                assert!(lines == expected, "{place} {name}: {} lines, wrong from {first:?}", lines.len());
-                whole.insert((build.id.0, step.to_owned()));
-            }
-        }
-        assert_eq!(whole, ran.keys().cloned().collect(), "steps ran of which there is no output");
-        // The last bag went the whole way.
-        assert!(ran.len() >= CHAIN.len() * 4, "only {} steps ran", ran.len());
-    }
-
     /// What the steps have written down so far.
     fn steps_log(&self) -> String {
         fs::read_to_string(self.place.path("steps")).unwrap_or_default()
     }
-
-    /// The steps that ran, as they wrote it down themselves: build and step to its name. None ran twice, each came to
-    /// its end, and applies did not overlap.
-    fn ran_steps(&self) -> BTreeMap<(i64, String), String> {
-        let (mut begun, mut ended) = (BTreeMap::new(), BTreeSet::new());
-        for line in self.steps_log().lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            let [what, name, attempt] = words[..] else { panic!("{line:?} was not written by a step") };
-            // BUILD-STEP-FENCE
-            let (build_and_step, _fence) = attempt.rsplit_once('-').unwrap();
-            let (build, step) = build_and_step.split_once('-').unwrap();
-            let key = (build.parse::<i64>().unwrap(), step.to_owned());
-            match what {
-                "begin" => {
-                    let before = begun.insert(key.clone(), name.to_owned());
-                    assert_eq!(before, None, "step {step} of build {build} ran twice");
-                }
-                "end" => assert!(ended.insert(key), "step {step} of build {build} ended twice"),
-                _ => panic!("{line}"),
-            }
-        }
-        assert_eq!(ended, begun.keys().cloned().collect(), "steps did not come to their end");
-        assert_eq!(fs::read_dir(self.place.path("applies")).unwrap().count(), 0);
-        begun
-    }
 }
 
-/// Writes down that it runs, holds what only one apply may hold, and prints numbered lines: some at once, some later, so
-/// that a report of them begins and ends anywhere.
+/// Writes down that it runs, holds what only one apply may hold for as long as one of its processes runs, and prints
+/// numbered lines: some at once, some later, so that a report of them begins and ends anywhere.
 const STEP: &str = r#"set -eu
 attempt=$(basename "$(dirname "$PWD")")
 echo "begin $STEP $attempt" >>"$WORLD/steps"
-if [ "$STEP" = apply ]; then mkdir "$WORLD/applies/$HOLDALL_ENVIRONMENT"; fi
+if [ "$STEP" = apply ]; then
+    exec 9>"$WORLD/applies/$HOLDALL_ENVIRONMENT"
+    flock --nonblock 9 || echo "overlap $STEP $attempt" >>"$WORLD/steps"
+fi
 for burst in 0 1 2 3 4 5 6 7; do
     seq -f "$STEP %g" $((burst * 250 + 1)) $((burst * 250 + 250))
     sleep 0.02
 done
-if [ "$STEP" = apply ]; then rmdir "$WORLD/applies/$HOLDALL_ENVIRONMENT"; fi
+exec 9>&-
 echo "end $STEP $attempt" >>"$WORLD/steps"
 "#;
 

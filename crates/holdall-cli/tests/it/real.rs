@@ -16,6 +16,7 @@ use holdall_store::events::{self, EventRow};
 use holdall_store::{Store, StoreError};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use scratch_postgres::Postgres;
 use serde_json::Value;
 
 use crate::fake::{Ran, holdall, run_in};
@@ -58,6 +59,21 @@ impl Place {
         Some(Place { database: Some(url), ..Place::sqlite() })
     }
 
+    /// On a PostgreSQL server of its own, which ends with this thread; `None`, loudly, where that cannot be.
+    pub fn own_postgres() -> Option<(Place, Postgres)> {
+        let Some(programs) = std::env::var_os("HOLDALL_POSTGRES_BIN") else {
+            assert!(
+                std::env::var_os("HOLDALL_REQUIRE_TOOLS").is_none(),
+                "no programs of PostgreSQL: HOLDALL_POSTGRES_BIN is not set"
+            );
+            eprintln!("NOT RUN on PostgreSQL: HOLDALL_POSTGRES_BIN is not set; use cargo xtask test");
+            return None;
+        };
+        let server = Postgres::start_to_be_killed(Path::new(&programs), || Ok(())).unwrap();
+        let database = Some(server.database("holdall").unwrap());
+        Some((Place { database, ..Place::sqlite() }, server))
+    }
+
     /// Its folder, by the path that programs see.
     pub fn path(&self, inner: &str) -> PathBuf {
         fs::canonicalize(self.dir.path()).unwrap().join(inner)
@@ -83,13 +99,18 @@ impl Place {
         run_in(&self.path(inner), args)
     }
 
-    /// All builds, oldest first, with their journals, straight from the database: no server may have it open.
-    pub fn journals(&self, data: &str) -> Vec<(BuildRow, Vec<EventRow>)> {
+    /// Its database, for a look: no server may have it open.
+    pub fn store(&self, data: &str) -> Store {
         let store = match &self.database {
             Some(url) => Store::open_postgres(url),
             None => Store::open_sqlite(&self.path(data).join("holdall.sqlite")),
         };
-        let read = store.unwrap().read_blocking(|tx| {
+        store.unwrap()
+    }
+
+    /// All builds, oldest first, with their journals, straight from the database: no server may have it open.
+    pub fn journals(&self, data: &str) -> Vec<(BuildRow, Vec<EventRow>)> {
+        let read = self.store(data).read_blocking(|tx| {
             let mut all = builds::build_list(tx, None, i64::MAX)?;
             all.reverse();
             let journal = |build: BuildRow| Ok((build.clone(), events::event_list(tx, build.id, 0, i64::MAX)?));
@@ -210,6 +231,20 @@ impl Steps {
             Some(Pid::from_raw(i32::try_from(record["pid"].as_i64()?).ok()?))
         };
         folders.filter_map(child).collect()
+    }
+
+    /// The shims that run, by the attempts that they run.
+    pub fn shims(&self) -> Vec<(Pid, String)> {
+        let mut begin = b"holdall\0shim\0".to_vec();
+        begin.extend(self.0.join("attempts/").as_os_str().as_encoded_bytes());
+        let attempt = |pid: Pid| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let attempt = command.strip_prefix(begin.as_slice())?.strip_suffix(b"\0")?;
+            Some((pid, String::from_utf8(attempt.to_vec()).ok()?))
+        };
+        let names = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        let pids = names.filter_map(|name| name.to_str()?.parse().ok().map(Pid::from_raw));
+        pids.filter_map(attempt).collect()
     }
 }
 
