@@ -14,5 +14,6 @@ mod fake;
 mod flow;
 mod help;
 mod kills;
+mod limits;
 mod real;
 mod terraform_abort;

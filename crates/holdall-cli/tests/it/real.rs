@@ -148,7 +148,8 @@ impl Process {
         Process { child, log: log.to_owned() }
     }
 
-    fn pid(&self) -> Pid {
+    /// Its id.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
