@@ -85,10 +85,10 @@ pub fn git(bench: &Bench) -> Result<()> {
     watch(bench, &place.api)
 }
 
-/// Has every resource checked at once; gives how many seconds it took.
+/// Has every source checked at once, for one of its resources; gives how many seconds it took until all were.
 fn round(api: &Api) -> Result<f64> {
     let since = now_micros();
-    for resource in 0..RESOURCES {
+    for resource in 0..SOURCES {
         api.post(
             &format!("resources/main/git-{}/source-{resource}/check", resource / EACH),
             &json!({"wait_seconds": 0}),
