@@ -30,7 +30,7 @@ pub const SQLITE_SETUP: &str = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL
 /// is written for. A plan made for each execution costs more than the execution; and one that is kept must not depend on
 /// how much there was, or was guessed to be, when it was made.
 pub const POSTGRES_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
-     SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+     SET enable_hashjoin = off; SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0; SET jit = off";
 
 /// Begins a transaction that will write: nobody else writes until it ends.
 pub const SQLITE_BEGIN: &str = "BEGIN IMMEDIATE";
