@@ -287,8 +287,9 @@ pub enum Fact {
         at: i64,
         /// Which stream.
         stream: Stream,
-        /// The bytes, base64.
-        bytes: String,
+        /// The bytes; base64 on the wire.
+        #[serde(with = "base64_bytes")]
+        bytes: Vec<u8>,
     },
     /// The attempt ended and all of its output was reported before this.
     Finished {
@@ -313,6 +314,38 @@ pub enum Fact {
         #[serde(default)]
         metadata: Vec<Vec<MetadataField>>,
     },
+}
+
+/// Bytes in JSON.
+mod base64_bytes {
+    use std::fmt;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_str(Base64)
+    }
+
+    struct Base64;
+
+    impl Visitor<'_> for Base64 {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes in base64")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
+            STANDARD.decode(text).map_err(|error| E::custom(format_args!("not base64: {error}")))
+        }
+    }
 }
 
 /// Which stream of a process.

@@ -6,8 +6,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use holdall_engine::ids::{BuildId, JobId, PipelineId};
 use holdall_engine::status::BuildStatus;
 use holdall_protocol::worker::{
@@ -418,7 +416,7 @@ pub fn output(assignment: &Assignment, offset: u64, bytes: &[u8]) -> Fact {
         offset,
         at: now().0,
         stream: Stream::Stdout,
-        bytes: STANDARD.encode(bytes),
+        bytes: bytes.to_vec(),
     }
 }
 

@@ -188,14 +188,8 @@ fn a_report_that_cannot_be_read_is_refused_whole() {
     let mut worker = FakeWorker::new("w");
     let (build, task) = one_task(&server, &mut worker);
     let before = server.journal(build).len();
-    let broken = Fact::Output {
-        attempt: task.attempt.clone(),
-        fence: task.fence,
-        offset: 0,
-        at: now().0,
-        stream: holdall_protocol::worker::Stream::Stdout,
-        bytes: "?".to_owned(),
-    };
+    let mut broken = json!(output(&task, 0, b"text"));
+    broken["bytes"] = json!("?");
     let report = json!({"name": "w", "session": "w-1", "facts": [started(&task), broken]});
     let answer = server.send("POST", "/worker/report", &report);
     assert_eq!(answer.status, 400);

@@ -7,8 +7,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use holdall_protocol::worker::{
     Assignment, Ending, Fact, Hello, History, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Stream,
     Welcome,
@@ -279,7 +277,6 @@ impl State {
                     refused.push(attempt);
                     return;
                 }
-                let bytes = STANDARD.decode(bytes).unwrap();
                 let seen = self.seen.entry(attempt).or_default();
                 let have = seen.length;
                 assert!(offset <= have, "output is missing between {have} and {offset}");

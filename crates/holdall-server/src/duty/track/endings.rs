@@ -1,6 +1,5 @@
 //! What workers report of attempts. Every report may come twice: what is known already changes nothing.
 
-use base64::Engine as _;
 use holdall_engine::plan::{PlanId, PlanKind};
 use holdall_engine::run::RunEvent;
 use holdall_engine::status::Outcome;
@@ -42,11 +41,8 @@ pub fn attempt_output(
     offset: u64,
     at: Timestamp,
     stream: Stream,
-    bytes: &str,
+    bytes: &[u8],
 ) -> Result<(), StoreError> {
-    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(bytes) else {
-        return Err(StoreError::Inconsistent(format!("attempt {} reported output that is not base64", attempt.id)));
-    };
     let known = u64::try_from(attempt.output_offset).unwrap_or(0);
     let end = offset.saturating_add(bytes.len() as u64);
     // A gap would lose something: the worker is at fault and is not believed.

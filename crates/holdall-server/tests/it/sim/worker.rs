@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use holdall_engine::time::Timestamp;
 use holdall_engine::version::Version;
 use holdall_protocol::worker::{
@@ -179,7 +177,7 @@ impl Worker {
             }
             let told = usize::try_from(held.told_bytes).expect("it is small");
             if told < OUTPUT.len() {
-                let bytes = STANDARD.encode(&OUTPUT[told..]);
+                let bytes = OUTPUT[told..].to_vec();
                 let offset = held.told_bytes;
                 facts.push(Fact::Output { attempt: attempt.clone(), fence, offset, at, stream: Stream::Stdout, bytes });
             }
