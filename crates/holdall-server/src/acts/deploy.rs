@@ -482,7 +482,7 @@ pub(super) fn freeze(
             ));
         }
     };
-    find_bag(tx, &environment, bag)?;
+    let row = find_bag(tx, &environment, bag)?;
     let mut outcome = Outcome { target: target(&environment), ..Outcome::default() };
     outcome.before = frozen_at(&judge.resource).map(|bag| format!("frozen at bag {bag}"));
     let pin = Pin {
@@ -500,9 +500,12 @@ pub(super) fn freeze(
         if deploy_it {
             start(tx, who, &environment, bag, false, reason, now, &mut outcome)?;
         } else if deployment_open(tx, &environment)?.is_none_or(|open| open.bag != bag) {
-            outcome
-                .sentences
-                .push(format!("bag {bag} is not live in {name}: --deploy, or triggering start-deploy, deploys it"));
+            let judge = Judge::read(tx, environment.clone())?;
+            let how = match barred(&judge.view, &judge.bag(tx, &row)?).first() {
+                None => "--deploy, or triggering start-deploy, deploys it".to_owned(),
+                Some(hold) => format!("it cannot be deployed yet, because {}", hold.sentence),
+            };
+            outcome.sentences.push(format!("bag {bag} is not live in {name}: {how}"));
         }
     }
     Ok(outcome)

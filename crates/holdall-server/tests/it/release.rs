@@ -25,6 +25,7 @@ mod both {
         the_newest_of_many_bags_starts_when_the_lock_comes_free,
         in_a_queue_every_bag_goes_in_order,
         a_freeze_holds_and_lets_go,
+        a_freeze_at_a_bag_that_has_not_passed_does_not_deploy_it,
         pins_and_ticks_of_services_concern_packing_only,
         the_same_bag_runs_every_job_again,
         an_unticked_bag_does_not_start,
@@ -435,6 +436,35 @@ fn a_freeze_holds_and_lets_go(store: Store) {
     world.act(Act::Unfreeze { system: "notify".to_owned(), environment: "staging".to_owned() });
     world.run();
     assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn a_freeze_at_a_bag_that_has_not_passed_does_not_deploy_it(store: Store) {
+    let mut world = World::new(store);
+    pushed(&mut world);
+    world.rule("preview/test", Fate::Exit(1));
+    world.push("api", "api-2");
+    world.run();
+    let token = take_lock(&mut world, "staging");
+    let trigger = Act::JobTrigger {
+        team: "staging".to_owned(),
+        pipeline: "deploy-notify".to_owned(),
+        job: "start-deploy".to_owned(),
+    };
+    world.act(trigger);
+    let done = world.act(Act::Freeze {
+        system: "notify".to_owned(),
+        environment: "staging".to_owned(),
+        at: Some(2),
+        until: None,
+        deploy: false,
+    });
+    let said = "bag 2 is not live in staging: it cannot be deployed yet, because bag 2 has not passed preview";
+    assert!(done.preview.sentences.contains(&said.to_owned()), "{:?}", done.preview.sentences);
+    give_back(&mut world, "staging", token);
+    assert_eq!(world.deployments("staging"), ["1 passed"]);
+    let triggered = world.build("staging", "start-deploy");
+    assert_eq!(triggered.status.as_str(), "aborted");
+    assert!(triggered.end_reason.is_some_and(|reason| reason.contains("bag 2 has not passed preview")));
 }
 
 fn service(name: &str) -> PinTarget {

@@ -368,20 +368,21 @@ fn choose_bag(
     let automatic = choose(&judge.view, &views);
     let by_person = pending.iter().any(|build| build.manual && build.rerun_of.is_none() && build.fixed_bag.is_none());
     let chosen = match automatic {
-        Some(number) => Some(number),
-        None if by_person => newest_for_person(tx, judge)?,
-        None => None,
+        Some(number) => Ok(number),
+        None if by_person => for_person(tx, judge)?,
+        None => Err(Vec::new()),
     };
     view.triggers = automatic.is_some() && row.trigger;
-    view.in_vain = chosen.is_none();
+    view.in_vain = chosen.is_err();
     match chosen {
-        Some(number) => looked.inputs.push(BuildInput {
+        Ok(number) => looked.inputs.push(BuildInput {
             name: row.name.clone(),
             resource: row.resource,
             version: bag_version(number),
             first_occurrence: automatic.is_some(),
         }),
-        None => match views.last() {
+        Err(barred) if !barred.is_empty() => view.holds.extend(barred),
+        Err(_) => match views.last() {
             Some(newest) => view.holds.extend(held_back(&judge.view, newest)),
             None => view.holds.push(
                 Hold::new(
@@ -416,22 +417,25 @@ fn bag_was_tried(tx: &mut Tx<'_>, job: JobId, row: &InputRow, number: i64) -> Re
     Ok(TxHistory::new(tx).were_used(job, &[(&row.name, row.resource, &digest)])?.contains(&true))
 }
 
-fn newest_for_person(tx: &mut Tx<'_>, judge: &Judge) -> Result<Option<i64>, StoreError> {
+/// The bag of a person's build; or what bars the one at which the environment is frozen, where that is why there is none.
+fn for_person(tx: &mut Tx<'_>, judge: &Judge) -> Result<Result<i64, Vec<Hold>>, StoreError> {
     if let Some((pin, _)) = &judge.view.pin {
-        return Ok(Some(*pin));
+        let Some(row) = bags::bag_find(tx, judge.environment.system, *pin)? else { return Ok(Err(Vec::new())) };
+        let barred = barred(&judge.view, &judge.bag(tx, &row)?);
+        return Ok(if barred.is_empty() { Ok(*pin) } else { Err(barred) });
     }
-    let Some(scope) = judge.resource.scope else { return Ok(None) };
+    let Some(scope) = judge.resource.scope else { return Ok(Err(Vec::new())) };
     let mut below = None;
     loop {
         let page = versions::version_list(tx, scope, below, 50)?;
-        let Some(last) = page.last() else { return Ok(None) };
+        let Some(last) = page.last() else { return Ok(Err(Vec::new())) };
         below = Some(last.order);
         for version in &page {
             let Some(number) = bag_number(&version.version) else { continue };
             let Some(row) = bags::bag_find(tx, judge.environment.system, number)? else { continue };
             let bag = judge.bag(tx, &row)?;
             if barred(&judge.view, &bag).is_empty() {
-                return Ok(Some(number));
+                return Ok(Ok(number));
             }
         }
     }
