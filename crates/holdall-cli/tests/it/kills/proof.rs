@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdall_engine::status::BuildStatus;
+use holdall_engine::time::Timestamp;
 use holdall_protocol::worker::Ending;
 use holdall_store::audit::{AuditRow, audit_list};
 use holdall_store::builds::BuildRow;
@@ -30,10 +31,13 @@ impl Run {
         for step in ran.begun.keys().filter(|step| !ran.ended.contains(step)) {
             assert!(killed.contains(step), "{step:?} did not come to its end, and its shim was not killed");
         }
-        let mut whole = BTreeSet::new();
+        let (mut whole, mut holdings) = (BTreeSet::new(), Vec::new());
         for (build, journal) in self.place.journals("data") {
             whole.extend(assert_journal(&build, &journal, &ran, &killed));
+            holdings.extend(journal.iter().filter_map(|row| Some((row.at, fence(row)?))));
         }
+        holdings.sort_by_key(|(at, _)| *at);
+        assert_fences(&holdings);
         let missing: Vec<&Key> = ran.begun.keys().filter(|key| !whole.contains(key) && !killed.contains(key)).collect();
         assert!(missing.is_empty(), "steps ran of which there is no output: {missing:?}");
         // The last bag went the whole way.
@@ -120,6 +124,24 @@ fn assert_journal(build: &BuildRow, journal: &[EventRow], ran: &Ran, killed: &BT
         whole.push(key);
     }
     whole
+}
+
+/// The lock that a build said that it works under, and the fence: `... holds the lock of preview, fence 5`.
+fn fence(row: &EventRow) -> Option<(String, i64)> {
+    let text = row.payload.as_deref().filter(|_| row.kind == "note")?;
+    let (_, holding) = text.split_once(" holds the lock of ")?;
+    let (lock, fence) = holding.split_once(", fence ")?;
+    Some((lock.to_owned(), fence.parse().unwrap()))
+}
+
+/// Nobody worked under a lock after somebody had got it later.
+fn assert_fences(holdings: &[(Timestamp, (String, i64))]) {
+    let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
+    for (at, (lock, fence)) in holdings {
+        let before = newest.insert(lock, *fence).unwrap_or(0);
+        assert!(before <= *fence, "{lock}: fence {fence} after {before}, at {at:?}");
+    }
+    assert_eq!(newest.len(), CHAIN.len(), "{newest:?}");
 }
 
 /// No act is missing, and nobody got a lock that another one had.
