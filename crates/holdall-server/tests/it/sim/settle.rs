@@ -22,6 +22,12 @@ pub fn settle(sim: &mut Sim) -> Result<(), Broken> {
     sim.pass(2 * 3600);
     sim.work(None)?;
     lift(sim)?;
+    // A build that a person wants waits for the first version of a service for as long as there is none.
+    for service in services(sim) {
+        if sim.newest(service) == 0 {
+            sim.push(service, false)?;
+        }
+    }
     for _ in 0..MOST_TRIES {
         sim.work(None)?;
         sim.forgot_nothing()?;
