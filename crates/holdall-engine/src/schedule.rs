@@ -106,7 +106,7 @@ pub struct CheckView {
     pub trigger: bool,
     /// When the last check ended.
     pub checked_at: Option<Timestamp>,
-    /// Whether a check is due that has not ended: it was never checked, or a check is wanted or runs.
+    /// Whether a check is due: it was never checked, or a check is wanted that has not begun.
     pub overdue: bool,
     /// Whether one is wanted or runs already.
     pub wanted: bool,

@@ -192,12 +192,6 @@ pub fn check_abandon_all(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Whether a check of a scope is wanted and has not begun. One that runs may have looked too early for whoever asks.
-pub fn check_is_wanted(tx: &mut Tx<'_>, scope: ScopeId) -> Result<bool, StoreError> {
-    let row = tx.query_one("SELECT 1 FROM scope WHERE id = ?1 AND wanted_at IS NOT NULL", params![scope])?;
-    Ok(row.is_some())
-}
-
 /// Whether any check is wanted that no worker has.
 pub fn check_is_any_wanted(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
     let row = tx.query_one("SELECT 1 FROM scope WHERE wanted_at IS NOT NULL AND check_id IS NULL LIMIT 1", &[])?;
@@ -217,8 +211,10 @@ pub fn check_count_of_worker(tx: &mut Tx<'_>, worker: &str) -> Result<i64, Store
 /// How the checks of a scope stand.
 #[derive(Debug, Clone)]
 pub struct CheckState {
-    /// Whether one is wanted or runs.
-    pub pending: bool,
+    /// Whether one is wanted that has not begun. One that runs may have looked too early for whoever asks.
+    pub wanted: bool,
+    /// Whether one runs.
+    pub running: bool,
     /// When the last one ended.
     pub checked_at: Option<Timestamp>,
     /// What went wrong in it.
@@ -229,12 +225,11 @@ pub struct CheckState {
 pub fn check_state(tx: &mut Tx<'_>, scope: ScopeId) -> Result<CheckState, StoreError> {
     let row = tx
         .query_one(
-            "SELECT wanted_at IS NOT NULL OR check_id IS NOT NULL, last_check_at, last_check_error FROM scope \
-             WHERE id = ?1",
+            "SELECT wanted_at IS NOT NULL, check_id IS NOT NULL, last_check_at, last_check_error FROM scope WHERE id = ?1",
             params![scope],
         )?
         .ok_or_else(|| StoreError::Inconsistent(format!("scope {scope} is gone")))?;
-    Ok(CheckState { pending: row.get(0)?, checked_at: row.get(1)?, error: row.get(2)? })
+    Ok(CheckState { wanted: row.get(0)?, running: row.get(1)?, checked_at: row.get(2)?, error: row.get(3)? })
 }
 
 /// A resource that cannot be checked.

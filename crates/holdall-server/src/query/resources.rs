@@ -104,7 +104,7 @@ pub fn check_answer(
     let Some(scope) = row.scope else { return Err(Error::not_found("version list of this resource")) };
     let state = checks::check_state(tx, scope)?;
     Ok(CheckAnswer {
-        done: !state.pending && state.checked_at.is_some_and(|at| at >= asked_at),
+        done: !state.wanted && !state.running && state.checked_at.is_some_and(|at| at >= asked_at),
         error: state.error,
         latest: versions::version_newest(tx, scope)?.map(|version| version.version.0),
     })

@@ -205,7 +205,7 @@ jobs:
             .store()
             .read_blocking(|tx| {
                 let resource = resources::resource_find(tx, pipeline, "hooked")?.expect("a resource");
-                checks::check_is_wanted(tx, resource.scope.expect("a scope"))
+                checks::check_state(tx, resource.scope.expect("a scope")).map(|state| state.wanted)
             })
             .unwrap()
     };
@@ -252,7 +252,7 @@ jobs:
             .store()
             .read_blocking(move |tx| {
                 let resource = resources::resource_find(tx, pipeline, name)?.expect("a resource");
-                checks::check_is_wanted(tx, resource.scope.expect("a scope"))
+                checks::check_state(tx, resource.scope.expect("a scope")).map(|state| state.wanted)
             })
             .unwrap()
     };

@@ -104,15 +104,16 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
         .iter()
         .filter(|row| is_checked(row))
         .map(|row| {
-            let wanted = row.scope.map(|scope| checks::check_is_wanted(tx, scope)).transpose()?.unwrap_or(false);
+            let scope = row.scope.ok_or_else(|| StoreError::Inconsistent("a resource has no scope".to_owned()))?;
+            let state = checks::check_state(tx, scope)?;
             Ok(CheckView {
                 input: row.name.clone(),
                 resource: format!("{}/{}", looked.view.pipeline, row.resource_name),
-                scope: row.scope.ok_or_else(|| StoreError::Inconsistent("a resource has no scope".to_owned()))?,
+                scope,
                 trigger: row.trigger,
                 checked_at: row.checked_at,
-                overdue: wanted || row.checked_at.is_none(),
-                wanted,
+                overdue: state.wanted || row.checked_at.is_none(),
+                wanted: state.wanted || state.running,
             })
         })
         .collect::<Result<_, StoreError>>()?;
