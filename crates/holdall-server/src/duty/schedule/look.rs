@@ -258,27 +258,50 @@ fn look_at_inputs(
     Ok(())
 }
 
-/// What runs for a deployment that a build of this job must not run beside: what ends the deployment gives the lock
-/// back, under which the others work, and a test that was started once more may still say no.
+/// What was started for a deployment and keeps a build of this job from starting. What ends the deployment gives the lock
+/// back, under which the others work, and says that all of them have succeeded: it runs alone and once, and not where
+/// the last word of a deploy or of a test is that it has not.
 fn beside(tx: &mut Tx<'_>, looked: &Look, deployment: &DeploymentView) -> Result<Vec<Hold>, StoreError> {
     let mut holds = Vec::new();
     if !matches!(looked.spec.role, Some(Role::Deploy { .. } | Role::Test | Role::Signal)) {
         return Ok(holds);
     }
+    let ends = looked.spec.role == Some(Role::Signal);
+    let mut newest: BTreeMap<JobId, BuildRow> = BTreeMap::new();
     for build in builds::build_list_of_deployment(tx, deployment.id)? {
-        if build.status != BuildStatus::Started || build.job == looked.job.id {
-            continue;
-        }
-        let other: Option<JobSpec> = jobs::job_get(tx, build.job)?.map(|job| from_json(&job.spec)).transpose()?;
-        let ends = |role: Option<Role>| role == Some(Role::Signal);
-        if ends(looked.spec.role) != ends(other.and_then(|spec| spec.role)) {
+        if build.status == BuildStatus::Started && (ends || role_of(tx, &build)? == Some(Role::Signal)) {
             holds.push(Hold::new(
                 Code::SerialGroup,
                 format!("{} {} of deployment {} runs", build.job_name, build.name, deployment.number),
             ));
         }
+        // The oldest comes first.
+        newest.insert(build.job, build);
+    }
+    for build in newest.into_values().filter(|_| ends) {
+        if !build.status.is_terminal() || build.status == BuildStatus::Succeeded {
+            continue;
+        }
+        let code = match role_of(tx, &build)? {
+            Some(Role::Deploy { .. }) => Code::DeployFailed,
+            Some(Role::Test) => Code::TestFailed,
+            _ => continue,
+        };
+        let (job, name, status) = (&build.job_name, &build.name, build.status.as_str());
+        holds.push(
+            Hold::new(code, format!("{job} {name} of deployment {} {status}", deployment.number))
+                .since(build.ended_at)
+                .command(format!("holdall build rerun {}", build.id)),
+        );
     }
     Ok(holds)
+}
+
+/// What the job of a build is for, as it is configured now; `None` as well where it is not configured any more.
+fn role_of(tx: &mut Tx<'_>, build: &BuildRow) -> Result<Option<Role>, StoreError> {
+    let job = jobs::job_get(tx, build.job)?.filter(|job| job.active);
+    let spec: Option<JobSpec> = job.map(|job| from_json(&job.spec)).transpose()?;
+    Ok(spec.and_then(|spec| spec.role))
 }
 
 fn check_failing(looked: &Look, row: &InputRow, error: &str) -> Hold {
