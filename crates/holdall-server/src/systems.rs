@@ -9,7 +9,7 @@ use holdall_engine::release::Role;
 use holdall_engine::time::Timestamp;
 use holdall_protocol::api::code;
 use holdall_store::environments::{self, EnvironmentRow};
-use holdall_store::{StoreError, Tx, bags, locks, pipelines as pipeline_rows, systems};
+use holdall_store::{StoreError, Tx, bags, jobs, locks, pipelines as pipeline_rows, systems};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -232,7 +232,8 @@ fn set_environment(
 }
 
 /// Lets the bags that have passed all that comes before an environment be versions there: an environment may be new,
-/// or come after another one now.
+/// or come after another one now. Every environment is looked at again, also one whose new pipeline waits: what came
+/// before it may be gone.
 fn arrive(tx: &mut Tx<'_>, system: SystemId, now: Timestamp) -> Result<(), StoreError> {
     let chain = environments_of(tx, system)?;
     for (row, spec) in &chain {
@@ -248,6 +249,7 @@ fn arrive(tx: &mut Tx<'_>, system: SystemId, now: Timestamp) -> Result<(), Store
         for number in passed.unwrap_or_default() {
             bag_arrive(tx, row, number, now)?;
         }
+        jobs::mark_pipeline(tx, row.pipeline)?;
     }
     Ok(())
 }

@@ -140,6 +140,26 @@ fn postgres() {
     run("postgresql", || Place::postgres().expect("a server"), HISTORIES_ON_POSTGRES);
 }
 
+/// Plans that ended in a broken rule once, as they were found.
+#[test]
+fn what_broke_a_rule_once_does_not_do_so_again() {
+    for (name, text) in [
+        ("check-that-runs", include_str!("sim/plans/check-that-runs.plan")),
+        ("completion-triggered-beside-itself", include_str!("sim/plans/completion-triggered-beside-itself.plan")),
+        (
+            "deploy-fails-once-more-after-the-tests",
+            include_str!("sim/plans/deploy-fails-once-more-after-the-tests.plan"),
+        ),
+        ("environment-before-is-removed", include_str!("sim/plans/environment-before-is-removed.plan")),
+        ("frozen-at-a-bag-that-has-not-passed", include_str!("sim/plans/frozen-at-a-bag-that-has-not-passed.plan")),
+    ] {
+        let ops = op::read_plan(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let Err(failed) = play(Place::sqlite(), &ops) {
+            panic!("{name}\n{}\n\n{}", failed.log.join("\n"), failed.broken);
+        }
+    }
+}
+
 #[test]
 fn every_operation_is_read_as_it_was_written() {
     for seed in 0..300 {
