@@ -111,7 +111,7 @@ fn go_on_with_failures(sim: &mut Sim) -> Result<bool, Broken> {
             let failed = newest.is_some_and(|build| {
                 build.started_at.is_some() && build.status.is_terminal() && build.deployment.is_none()
             });
-            if failed || environment.row.held.is_some() {
+            if failed || environment.row.held.is_some() || waits_for_a_person(sim, &environment)? {
                 sim.play(&Op::Trigger { environment: name.clone(), job: "start-deploy".to_owned() })?;
                 went_on = true;
             }
@@ -147,6 +147,16 @@ fn go_on_with_failures(sim: &mut Sim) -> Result<bool, Broken> {
         went_on = true;
     }
     Ok(went_on)
+}
+
+/// Whether a bag is to start that does not start by itself.
+fn waits_for_a_person(sim: &Sim, environment: &Environment) -> Result<bool, Broken> {
+    let pipeline = environment.row.pipeline;
+    sim.read(|tx| {
+        let Some(job) = holdall_store::jobs::job_find(tx, pipeline, "start-deploy")? else { return Ok(false) };
+        let look = holdall_server::duty::schedule::look(tx, job.id)?;
+        Ok(look.is_some_and(|look| look.view.inputs.triggers && !look.view.automatic_holds.is_empty()))
+    })
 }
 
 /// Nothing waits and nothing holds a lock.
