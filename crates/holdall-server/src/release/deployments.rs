@@ -76,6 +76,8 @@ pub fn deployment_end(
     for build in builds::build_list_of_deployment(tx, deployment.id)? {
         jobs::mark(tx, build.job)?;
     }
+    // Before anything else starts there.
+    crate::systems::take_waiting(tx, environment, now)?;
     Ok(true)
 }
 

@@ -47,8 +47,7 @@ pub fn after_build(
         // What must not run beside it waits for its end.
         jobs::mark_pipeline(tx, build.pipeline)?;
     }
-    unlock_if_wanted(tx, build, &environment, now)?;
-    crate::systems::take_waiting(tx, &environment, now)
+    unlock_if_wanted(tx, build, &environment, now)
 }
 
 /// Carries out a force-unlock that waited for this build's processes to end (release model, section 5, rule 7).

@@ -152,6 +152,7 @@ fn what_broke_a_rule_once_does_not_do_so_again() {
         ),
         ("environment-before-is-removed", include_str!("sim/plans/environment-before-is-removed.plan")),
         ("frozen-at-a-bag-that-has-not-passed", include_str!("sim/plans/frozen-at-a-bag-that-has-not-passed.plan")),
+        ("lock-taken-while-a-pipeline-waits", include_str!("sim/plans/lock-taken-while-a-pipeline-waits.plan")),
     ] {
         let ops = op::read_plan(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         if let Err(failed) = play(Place::sqlite(), &ops) {
