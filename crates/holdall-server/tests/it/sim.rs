@@ -25,8 +25,8 @@ use place::Place;
 use play::{Sim, Tally};
 
 /// How many histories an ordinary test run plays.
-const HISTORIES: u64 = 40;
-const HISTORIES_ON_POSTGRES: u64 = 5;
+const HISTORIES: u64 = 200;
+const HISTORIES_ON_POSTGRES: u64 = 25;
 
 /// A history that broke a rule.
 struct Failed {

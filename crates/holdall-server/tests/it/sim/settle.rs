@@ -35,6 +35,9 @@ pub fn settle(sim: &mut Sim) -> Result<(), Broken> {
             break;
         }
     }
+    // Once more where a deployment held the lock.
+    sim.play(&Op::Set { change: Change::Manual(false), now: false })?;
+    sim.work(None)?;
     at_rest(sim)?;
     everything_eligible_has_started(sim)?;
     a_push_goes_everywhere(sim)
@@ -53,7 +56,6 @@ fn environments(sim: &Sim) -> Vec<Environment> {
 /// Takes away everything by which people hold something back.
 fn lift(sim: &mut Sim) -> Result<(), Broken> {
     let system = || "notify".to_owned();
-    sim.play(&Op::Set { change: Change::Manual(false), now: false })?;
     let (pins, unticks) = sim.choices()?;
     for service in pins {
         sim.play(&Op::Unpin { service })?;
@@ -70,6 +72,8 @@ fn lift(sim: &mut Sim) -> Result<(), Broken> {
             sim.play(&Op::Release { person: person.clone(), environment: lock.name.clone() })?;
         }
     }
+    // An environment whose lock is held is not removed.
+    sim.play(&Op::Set { change: Change::Manual(false), now: false })?;
     for environment in environments(sim) {
         let name = &environment.row.name;
         if environment.frozen.is_some() {
