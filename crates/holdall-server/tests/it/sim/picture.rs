@@ -11,13 +11,15 @@ use holdall_store::bags::{self, SuspectRow, TagRow};
 use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::locks::{self, HoldingRow, WaitRow};
-use holdall_store::{StoreError, Tx, audit, resources, systems, versions};
+use holdall_store::{StoreError, Tx, audit, jobs, resources, systems, versions};
 
 /// An environment.
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub row: EnvironmentRow,
     pub spec: EnvironmentSpec,
+    /// The jobs of its pipeline.
+    pub jobs: BTreeSet<String>,
     /// Newest last.
     pub deployments: Vec<DeploymentRow>,
     /// The bag that it is frozen at.
@@ -61,6 +63,7 @@ impl Picture {
             deployments.reverse();
             let mut environment = Environment {
                 spec: EnvironmentSpec::of(&row)?,
+                jobs: jobs::job_list(tx, row.pipeline)?.into_iter().map(|job| job.name).collect(),
                 deployments,
                 frozen: None,
                 unticked: BTreeMap::new(),

@@ -217,7 +217,7 @@ impl Rules {
         }
     }
 
-    /// A bag is tagged where every job of its deployment has succeeded.
+    /// A bag is tagged where every job of its deployment has succeeded that the environment still has.
     fn tags(&self, now: &Picture) -> Result<(), Broken> {
         for tag in now.tags.iter().take(now.tags.len() - self.seen.tags.len().min(now.tags.len())) {
             let Some(deployment) = now.deployment(tag.deployment) else { continue };
@@ -226,7 +226,8 @@ impl Rules {
             }
             let Some(environment) = now.environments.get(&tag.environment) else { continue };
             let newest = newest_builds(now, deployment);
-            let bad = newest.values().find(|build| build.status != BuildStatus::Succeeded);
+            let mut of_today = newest.values().filter(|build| environment.jobs.contains(&build.job_name));
+            let bad = of_today.find(|build| build.status != BuildStatus::Succeeded);
             if let Some(bad) = bad {
                 return Err(format!("{} although {} {}", tag.name, name_of(bad), bad.status.as_str()));
             }

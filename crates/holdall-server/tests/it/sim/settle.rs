@@ -135,18 +135,19 @@ fn go_on_with_failures(sim: &mut Sim) -> Result<bool, Broken> {
                 open.number, open.bag
             ));
         }
+        // Not that of a job which is gone.
+        let mut runs_again = false;
         for build in failed {
-            let again = sim.act("ann", Act::BuildRerun { build })?;
-            if again.is_none() {
-                let unlock = Act::ForceUnlock {
-                    environment: name.clone(),
-                    abort_running: false,
-                    worker_is_dead: false,
-                    then: Then::Start,
-                };
-                sim.act("ann", unlock)?.ok_or_else(|| format!("nothing helps deployment {} of {name}", open.number))?;
-                break;
-            }
+            runs_again |= sim.act("ann", Act::BuildRerun { build })?.is_some();
+        }
+        if !runs_again {
+            let unlock = Act::ForceUnlock {
+                environment: name.clone(),
+                abort_running: false,
+                worker_is_dead: false,
+                then: Then::Start,
+            };
+            sim.act("ann", unlock)?.ok_or_else(|| format!("nothing helps deployment {} of {name}", open.number))?;
         }
         went_on = true;
     }
