@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt;
-use holdall_store::{Store, StoreError, checks, workers};
+use holdall_engine::time::Timestamp;
+use holdall_store::{Store, StoreError, Tx, builds, checks, workers};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -244,10 +245,19 @@ async fn prepare(config: &ServeConfig, store: &Store) -> Result<(), ServeError> 
     let fails = |source| ServeError::Database { database: shown(config), source };
     let prepared = store.write(move |tx| {
         epoch::name_installation(tx, &secret_hash(&fresh))?;
-        checks::check_after_clock(tx, now())?;
-        workers::worker_after_clock(tx, now())
+        after_clock(tx, now())
     });
     prepared.await.map_err(fails)
+}
+
+/// Lets nothing wait for a time that comes once more, where the clock was set back while no server ran.
+///
+/// # Errors
+/// Those of the database.
+pub fn after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    checks::check_after_clock(tx, now)?;
+    builds::build_after_clock(tx, now)?;
+    workers::worker_after_clock(tx, now)
 }
 
 /// Answers requests until the server stops; those that are under way then may end.

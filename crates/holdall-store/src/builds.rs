@@ -173,6 +173,13 @@ pub fn build_list_of_deployment(tx: &mut Tx<'_>, deployment: DeploymentId) -> Re
     rows(&found)
 }
 
+/// What was asked for in the future, by a clock that was set back since, was asked for now: what it waits for is checked
+/// after that.
+pub fn build_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute("UPDATE build SET created_at = ?1 WHERE status = 'pending' AND created_at > ?1", params![now])?;
+    Ok(())
+}
+
 /// What a new build is.
 #[derive(Debug, Clone, Default)]
 pub struct NewBuild {
