@@ -176,7 +176,11 @@ pub fn build_list_of_deployment(tx: &mut Tx<'_>, deployment: DeploymentId) -> Re
 /// What was asked for in the future, by a clock that was set back since, was asked for now: what it waits for is checked
 /// after that.
 pub fn build_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    tx.execute("UPDATE build SET created_at = ?1 WHERE status = 'pending' AND created_at > ?1", params![now])?;
+    tx.execute(
+        "UPDATE build SET created_at = ?1 WHERE status = 'pending' AND status IN ('pending', 'started') \
+         AND created_at > ?1",
+        params![now],
+    )?;
     Ok(())
 }
 
