@@ -1,10 +1,11 @@
 //! A connection to either database, and the transaction that closures work with.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, NoTls, Statement};
+use postgres::{Client, Config, NoTls, Statement};
 use rusqlite::config::DbConfig;
 
 use holdall_engine::time::Timestamp;
@@ -44,9 +45,10 @@ impl Connection {
         Ok(Connection::Sqlite(connection))
     }
 
-    /// Connects to a PostgreSQL server.
+    /// Connects to a PostgreSQL server. What the address says of timeouts holds; what it does not say,
+    /// [`with_timeouts`] does.
     pub(crate) fn postgres(url: &str) -> Result<Connection, StoreError> {
-        let mut client = Client::connect(url, NoTls)?;
+        let mut client = with_timeouts(url.parse()?).connect(NoTls)?;
         client.batch_execute(dialect::POSTGRES_SETUP)?;
         Ok(Connection::Postgres(Box::new(PostgresConnection { client, prepared: HashMap::new() })))
     }
@@ -102,6 +104,35 @@ impl Connection {
             Connection::Postgres(_) => dialect::postgres_ddl(text),
         }
     }
+}
+
+/// How long a host of PostgreSQL may take to accept a connection.
+const ACCEPTS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a connection to PostgreSQL may be silent before its host is asked whether it is there.
+const ASKED_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a host of PostgreSQL may leave what it was sent without an acknowledgement. It is its kernel that acknowledges,
+/// also while a statement runs for long.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+
+/// Finds out in seconds that a host has gone without a word, where the kernel's own defaults take a quarter of an hour for
+/// a statement under way and two hours for a connection that waits for an answer.
+fn with_timeouts(mut config: Config) -> Config {
+    let unset = Config::new();
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(ACCEPTS_WITHIN);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(GONE_AFTER);
+    }
+    if config.get_keepalives_idle() == unset.get_keepalives_idle() {
+        config.keepalives_idle(ASKED_AFTER);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(ASKED_AFTER);
+    }
+    config
 }
 
 /// A transaction under way. What it signals is sent when, and only when, it commits.
@@ -396,4 +427,30 @@ impl ToSql for Value {
     }
 
     to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeouts(url: &str) -> (Option<u64>, Option<u64>, u64, Option<u64>) {
+        let config = with_timeouts(url.parse().unwrap());
+        (
+            config.get_connect_timeout().map(Duration::as_secs),
+            config.get_tcp_user_timeout().map(Duration::as_secs),
+            config.get_keepalives_idle().as_secs(),
+            config.get_keepalives_interval().map(|every| every.as_secs()),
+        )
+    }
+
+    #[test]
+    fn a_host_that_vanishes_is_found_out_in_seconds() {
+        assert_eq!(timeouts("postgres://u@host/db"), (Some(10), Some(20), 10, Some(10)));
+    }
+
+    #[test]
+    fn timeouts_of_the_address_hold() {
+        let url = "postgres://u@host/db?connect_timeout=3&tcp_user_timeout=4&keepalives_idle=5&keepalives_interval=6";
+        assert_eq!(timeouts(url), (Some(3), Some(4), 5, Some(6)));
+    }
 }
