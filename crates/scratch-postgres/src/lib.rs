@@ -97,8 +97,11 @@ impl Postgres {
         self.dir.join("data")
     }
 
-    /// Starts the server on its port and waits until it answers.
-    fn launch(&mut self) -> Result<()> {
+    /// Starts the server on its port, also after it was killed, and waits until it answers: it has recovered then.
+    ///
+    /// # Errors
+    /// With the end of the server's log.
+    pub fn launch(&mut self) -> Result<()> {
         self.stop();
         let log_path = self.dir.join("log");
         let log = File::create(&log_path)?;
@@ -125,12 +128,11 @@ impl Postgres {
         Ok(())
     }
 
-    /// Kills the server, and starts it again on the same port when nothing of it runs any more. It has recovered when
-    /// this returns.
+    /// Kills the server, and waits until nothing of it runs any more.
     ///
     /// # Errors
-    /// With the end of the server's log.
-    pub fn kill_and_restart(&mut self, death: Death) -> Result<()> {
+    /// It did not run, or a process of it does not end.
+    pub fn kill(&mut self, death: Death) -> Result<()> {
         let Some(mut server) = self.server.take() else { bail!("PostgreSQL does not run") };
         // Stopped first, so that it starts no process that is not seen here.
         kill(pid_of(&server), Signal::SIGSTOP)?;
@@ -150,7 +152,7 @@ impl Postgres {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.launch()
+        Ok(())
     }
 
     /// One of its programs as the user that it runs as, in its folder; it gets an INT when the thread that has started

@@ -30,6 +30,9 @@ const LIVES_MS: u64 = 400;
 /// The way of a bag.
 const CHAIN: [&str; 3] = ["preview", "staging", "production"];
 
+/// The worker is a process of its own, to be killed alone.
+const NO_WORKER: [&str; 1] = ["--no-worker"];
+
 /// How many lines a step prints.
 const LINES: usize = 2000;
 
@@ -65,9 +68,9 @@ fn flow(place: Place, mut postgres: Option<Postgres>) {
     let steps = Steps(place.path("work"));
     let run = Run { place };
     run.make_repository();
-    let server = run.start_server();
+    let server = run.place.start_server_that_answers(&NO_WORKER);
     run.set_system();
-    let worker = run.start_worker();
+    let worker = run.place.start_worker();
     let mut scene = Scene { run: &run, steps, server: Some(server), worker: Some(worker), killed: BTreeSet::new() };
     let mut counts = std::collections::BTreeMap::new();
     let person = Person::new();
@@ -169,13 +172,14 @@ impl Scene<'_> {
             self.kill_shims(&self.steps.shims());
         }
         if let Some(postgres) = postgres.filter(|_| all || victim == Victim::Database) {
-            postgres.kill_and_restart(if all { Death::OfAll } else { Death::OfFirst }).unwrap();
+            postgres.kill(if all { Death::OfAll } else { Death::OfFirst }).unwrap();
+            postgres.launch().unwrap();
         }
         if server {
-            self.server = Some(self.run.start_server_process());
+            self.server = Some(self.run.place.start_server(&NO_WORKER));
         }
         if worker {
-            self.worker = Some(self.run.start_worker());
+            self.worker = Some(self.run.place.start_worker());
         }
     }
 
@@ -193,36 +197,6 @@ struct Run {
 }
 
 impl Run {
-    fn start_server_process(&self) -> Process {
-        let listen = format!("127.0.0.1:{}", self.place.port);
-        let mut args = vec!["serve", "--data-dir", "data", "--listen", &listen, "--no-worker"];
-        let database = self.place.database_args();
-        args.extend(database.iter().map(String::as_str));
-        self.place.start("server", &args)
-    }
-
-    /// Starts the server and waits until it answers.
-    fn start_server(&self) -> Process {
-        let mut server = self.start_server_process();
-        until("the server answers", || {
-            server.assert_runs();
-            let data = self.place.path("data");
-            if !data.join(".holdall/client.json").exists() {
-                return Err(server.said());
-            }
-            let ran = self.place.run("data", &["system", "list", "-o", "json"]);
-            (ran.code == 0).then_some(()).ok_or(ran.err)
-        });
-        server
-    }
-
-    fn start_worker(&self) -> Process {
-        let url = self.place.url();
-        let token = "data/worker-token";
-        let args = ["worker", "--server", &url, "--token-file", token, "--work-dir", "work", "--name", "one"];
-        self.place.start("worker", &args)
-    }
-
     fn repository(&self) -> PathBuf {
         self.place.path("app")
     }

@@ -4,7 +4,6 @@ use std::fs;
 
 use holdall_store::{builds, events};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::real::{Place, Process, Steps, until};
 
@@ -38,41 +37,9 @@ struct Run {
 impl Run {
     fn start() -> Run {
         let place = Place::sqlite();
-        let listen = format!("127.0.0.1:{}", place.port);
-        let server = place.start("server", &["serve", "--data-dir", "data", "--listen", &listen, "--no-worker"]);
-        until("the server answers", || {
-            let ran = place.run("", &["--server", &place.url(), "system", "list"]);
-            if place.path("data/worker-token").exists() && !ran.err.contains("cannot reach") {
-                return Ok(());
-            }
-            Err(format!("{ran:?} {}", server.said()))
-        });
-        let url = place.url();
-        let args = ["worker", "--server", &url, "--token-file", "data/worker-token", "--work-dir", "work"];
-        let worker = place.start("worker", &args);
+        let server = place.start_server_that_answers(&["--no-worker"]);
+        let worker = place.start_worker();
         Run { place, server, worker }
-    }
-
-    fn set(&self, team_and_pipeline: &str, script: &str) {
-        let text = format!(
-            "jobs: [{{name: job, plan: [{{task: step, config: {{platform: linux, run: {{path: sh, args: [-ec, \"{script}\"]}}}}}}]}}]"
-        );
-        fs::write(self.place.path("pipeline.yml"), text).unwrap();
-        for args in [
-            &["pipeline", "set", team_and_pipeline, "../pipeline.yml", "--yes", "--reason", "a test"][..],
-            &["pipeline", "unpause", team_and_pipeline, "--yes", "--reason", "a test"],
-            &["job", "trigger", &format!("{team_and_pipeline}/job"), "--yes", "--reason", "a test"],
-        ] {
-            let ran = self.place.run("data", args);
-            assert_eq!(ran.code, 0, "{ran:?}");
-        }
-    }
-
-    /// The status of the newest build.
-    fn status(&self) -> Value {
-        let ran = self.place.run("data", &["build", "list", "-o", "json"]);
-        assert_eq!(ran.code, 0, "{ran:?}");
-        ran.json()[0]["status"].clone()
     }
 }
 
@@ -86,7 +53,7 @@ fn what_a_loud_step_prints_is_kept_whole_in_little_memory() {
     let line = String::from_utf8_lossy(LINE);
     let go = run.place.path("go").display().to_string();
     let script = format!("yes {} | head -n {lines}; while ! [ -e {go} ]; do sleep 0.02; done; echo end", line.trim());
-    run.set("main/loud", &script);
+    run.place.trigger_script("main/loud", &script);
     let (shim, attempt) = until("its shim runs", || steps.shims().pop().ok_or(run.worker.said()));
     let output = steps.0.join("attempts").join(attempt).join("output");
     until("it has printed everything", || {
@@ -96,7 +63,7 @@ fn what_a_loud_step_prints_is_kept_whole_in_little_memory() {
     let shim_kib = peak_memory(shim);
     fs::write(run.place.path("go"), "").unwrap();
     until("it is all with the server", || {
-        let status = run.status();
+        let status = run.place.newest_status();
         (status == "succeeded").then_some(()).ok_or(status.to_string())
     });
     let (server_kib, worker_kib) = (peak_memory(run.server.pid()), peak_memory(run.worker.pid()));
@@ -106,9 +73,9 @@ fn what_a_loud_step_prints_is_kept_whole_in_little_memory() {
     assert!(shim_kib < SHIM_KIB, "the shim had {shim_kib} KiB");
 
     // Everything goes on.
-    run.set("main/quiet", "echo fine");
+    run.place.trigger_script("main/quiet", "echo fine");
     until("the next build succeeds", || {
-        let status = run.status();
+        let status = run.place.newest_status();
         (status == "succeeded").then_some(()).ok_or(status.to_string())
     });
     run.server.assert_runs();

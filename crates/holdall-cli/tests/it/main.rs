@@ -7,6 +7,7 @@ mod client_admin;
 mod client_builds;
 mod client_locks;
 mod client_terminal;
+mod database_away;
 mod demo_apply;
 mod demo_services;
 mod demo_world;

@@ -89,6 +89,39 @@ impl Place {
         Process::start(holdall(args).current_dir(self.path("")), &self.path(&format!("{name}.log")))
     }
 
+    /// Starts a server on the database of this place, with its data in the folder `data`; `args` are more of its options.
+    pub fn start_server(&self, args: &[&str]) -> Process {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let database = self.database_args();
+        let mut all = vec!["serve", "--data-dir", "data", "--listen", &listen];
+        all.extend(database.iter().map(String::as_str).chain(args.iter().copied()));
+        self.start("server", &all)
+    }
+
+    /// [`Place::start_server`], and waits until it answers.
+    pub fn start_server_that_answers(&self, args: &[&str]) -> Process {
+        let mut server = self.start_server(args);
+        until("the server answers", || {
+            server.assert_runs();
+            if !self.path("data/.holdall/client.json").exists() {
+                return Err(server.said());
+            }
+            let ran = self.run("data", &["system", "list", "-o", "json"]);
+            (ran.code == 0).then_some(()).ok_or(ran.err)
+        });
+        server
+    }
+
+    /// Starts a worker of the server, with its files in the folder `work`.
+    pub fn start_worker(&self) -> Process {
+        let url = self.url();
+        let token = "data/worker-token";
+        self.start(
+            "worker",
+            &["worker", "--server", &url, "--token-file", token, "--work-dir", "work", "--name", "one"],
+        )
+    }
+
     /// The options of a server on the database of this place.
     pub fn database_args(&self) -> Vec<String> {
         self.database.iter().flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
@@ -97,6 +130,29 @@ impl Place {
     /// Runs a client command below a folder of this place that knows its server.
     pub fn run(&self, inner: &str, args: &[&str]) -> Ran {
         run_in(&self.path(inner), args)
+    }
+
+    /// Sets a pipeline whose only job runs that shell script, and triggers it.
+    pub fn trigger_script(&self, team_and_pipeline: &str, script: &str) {
+        let text = format!(
+            "jobs: [{{name: job, plan: [{{task: step, config: {{platform: linux, run: {{path: sh, args: [-ec, \"{script}\"]}}}}}}]}}]"
+        );
+        fs::write(self.path("pipeline.yml"), text).unwrap();
+        for args in [
+            &["pipeline", "set", team_and_pipeline, "../pipeline.yml", "--yes", "--reason", "a test"][..],
+            &["pipeline", "unpause", team_and_pipeline, "--yes", "--reason", "a test"],
+            &["job", "trigger", &format!("{team_and_pipeline}/job"), "--yes", "--reason", "a test"],
+        ] {
+            let ran = self.run("data", args);
+            assert_eq!(ran.code, 0, "{ran:?}");
+        }
+    }
+
+    /// The status of the newest build.
+    pub fn newest_status(&self) -> Value {
+        let ran = self.run("data", &["build", "list", "-o", "json"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.json()[0]["status"].clone()
     }
 
     /// Its database, for a look: no server may have it open.

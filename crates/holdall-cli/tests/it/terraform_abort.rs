@@ -31,16 +31,7 @@ fn aborted_and_killed(place: Place) {
     };
     let run = Run { place, world, terraform };
     let steps = Steps(run.place.path("data/worker"));
-    let listen = format!("127.0.0.1:{}", run.place.port);
-    let database = run.place.database_args();
-    let mut args = vec!["serve", "--data-dir", "data", "--listen", &listen];
-    args.extend(database.iter().map(String::as_str));
-    let mut server = run.place.start("server", &args);
-    until("the server answers", || {
-        server.assert_runs();
-        let is_up = run.place.path("data/.holdall/client.json").exists();
-        is_up.then_some(()).ok_or_else(|| server.said())
-    });
+    let server = run.place.start_server_that_answers(&[]);
     run.set_system();
 
     run.until_applying();
