@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt;
 use holdall_engine::time::Timestamp;
-use holdall_store::{Store, StoreError, Tx, builds, checks, workers};
+use holdall_store::{Store, StoreError, Tx, builds, checks, jobs, workers};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -255,8 +255,9 @@ async fn prepare(config: &ServeConfig, store: &Store) -> Result<(), ServeError> 
 /// # Errors
 /// Those of the database.
 pub fn after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    checks::check_after_clock(tx, now)?;
-    builds::build_after_clock(tx, now)?;
+    if checks::check_after_clock(tx, now)? + builds::build_after_clock(tx, now)? > 0 {
+        jobs::mark_pending(tx)?;
+    }
     workers::worker_after_clock(tx, now)
 }
 

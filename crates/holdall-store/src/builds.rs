@@ -174,14 +174,13 @@ pub fn build_list_of_deployment(tx: &mut Tx<'_>, deployment: DeploymentId) -> Re
 }
 
 /// What was asked for in the future, by a clock that was set back since, was asked for now: what it waits for is checked
-/// after that.
-pub fn build_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+/// after that. Gives of how many builds that is so.
+pub fn build_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {
     tx.execute(
         "UPDATE build SET created_at = ?1 WHERE status = 'pending' AND status IN ('pending', 'started') \
          AND created_at > ?1",
         params![now],
-    )?;
-    Ok(())
+    )
 }
 
 /// What a new build is.

@@ -37,14 +37,16 @@ pub fn check_want(tx: &mut Tx<'_>, scope: ScopeId, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// What was checked in the future, by a clock that was set back since, is due at once and not when that comes again.
-pub fn check_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    tx.execute(
-        "UPDATE scope SET next_check_at = ?1 WHERE next_check_at IS NOT NULL AND last_check_at > ?1",
+/// What was checked in the future, by a clock that was set back since, was checked before `now`, and is due at once and
+/// not when that time comes again. Gives of how many scopes that is so.
+pub fn check_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {
+    let changed = tx.execute(
+        "UPDATE scope SET last_check_at = ?1 - 1, \
+         next_check_at = CASE WHEN next_check_at IS NULL THEN NULL ELSE ?1 END WHERE last_check_at > ?1",
         params![now],
     )?;
     tx.signal(Signal::Checks);
-    Ok(())
+    Ok(changed)
 }
 
 /// Wants the checks that are due by `now`; gives when the next is.

@@ -115,6 +115,17 @@ pub fn mark_pipeline(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<(), StoreE
     Ok(())
 }
 
+/// Marks the jobs that have pending builds.
+pub fn mark_pending(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT job_id FROM build WHERE status = 'pending' \
+         AND status IN ('pending', 'started'))",
+        &[],
+    )?;
+    tx.signal(Signal::Schedule);
+    Ok(())
+}
+
 /// Marks the jobs with an input of that scope: one of its versions is new, or ticked or unticked.
 pub fn mark_scope(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
     tx.execute(

@@ -145,6 +145,7 @@ fn postgres() {
 fn what_broke_a_rule_once_does_not_do_so_again() {
     for (name, text) in [
         ("check-that-runs", include_str!("sim/plans/check-that-runs.plan")),
+        ("clock-set-back-after-a-check", include_str!("sim/plans/clock-set-back-after-a-check.plan")),
         ("clock-set-back-after-a-trigger", include_str!("sim/plans/clock-set-back-after-a-trigger.plan")),
         ("completion-triggered-beside-itself", include_str!("sim/plans/completion-triggered-beside-itself.plan")),
         (
