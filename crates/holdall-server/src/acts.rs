@@ -186,7 +186,9 @@ fn apply(tx: &mut Tx<'_>, actor: &Actor, act: &Act, reason: Option<&str>, now: T
         Act::JobTrigger { team, pipeline, job } => jobs::trigger(tx, who, team, pipeline, job, reason, now),
         Act::JobPause { team, pipeline, job } => jobs::pause_job(tx, who, (team, pipeline, job), true, reason, now),
         Act::JobUnpause { team, pipeline, job } => jobs::pause_job(tx, who, (team, pipeline, job), false, reason, now),
-        Act::BuildAbort { build, force } => jobs::abort(tx, who, *build, *force, reason, now),
+        Act::BuildAbort { build, force, worker_is_dead } => {
+            jobs::abort(tx, who, *build, *force, *worker_is_dead, reason, now)
+        }
         Act::BuildRerun { build } => jobs::rerun(tx, who, *build, reason, now),
         Act::PipelinePause { team, pipeline } => jobs::pause_pipeline(tx, who, team, pipeline, true, reason, now),
         Act::PipelineUnpause { team, pipeline } => jobs::pause_pipeline(tx, who, team, pipeline, false, reason, now),

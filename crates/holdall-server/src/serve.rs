@@ -245,20 +245,21 @@ async fn prepare(config: &ServeConfig, store: &Store) -> Result<(), ServeError> 
     let fails = |source| ServeError::Database { database: shown(config), source };
     let prepared = store.write(move |tx| {
         epoch::name_installation(tx, &secret_hash(&fresh))?;
-        after_clock(tx, now())
+        after_start(tx, now())
     });
     prepared.await.map_err(fails)
 }
 
-/// Lets nothing wait for a time that comes once more, where the clock was set back while no server ran.
+/// Lets nothing wait for a time that comes once more, where the clock was set back while no server ran, and nobody be
+/// lost who could say nothing.
 ///
 /// # Errors
 /// Those of the database.
-pub fn after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+pub fn after_start(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     if checks::check_after_clock(tx, now)? + builds::build_after_clock(tx, now)? > 0 {
         jobs::mark_pending(tx)?;
     }
-    workers::worker_after_clock(tx, now)
+    workers::worker_after_start(tx, now)
 }
 
 /// Answers requests until the server stops; those that are under way then may end.

@@ -133,6 +133,20 @@ pub fn attempt_list_of_worker(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<Attem
     .collect()
 }
 
+/// The attempts that run on workers that are lost, with when each of these was last heard of.
+pub fn attempt_list_lost(tx: &mut Tx<'_>) -> Result<Vec<(AttemptRow, Timestamp)>, StoreError> {
+    tx.query(
+        &format!(
+            "SELECT {COLUMNS}, w.seen_at FROM worker w JOIN attempt a ON a.worker = w.name \
+             WHERE w.state = 'lost' AND a.state = 'running' AND a.state <> 'finished' ORDER BY a.created_at, a.id"
+        ),
+        &[],
+    )?
+    .iter()
+    .map(|row| Ok((from_row(row)?, row.get(10)?)))
+    .collect()
+}
+
 /// Says that an attempt's process runs; gives `false` where that was known.
 pub fn attempt_started(tx: &mut Tx<'_>, id: &str, at: Timestamp) -> Result<bool, StoreError> {
     Ok(tx.execute(

@@ -173,6 +173,14 @@ pub fn build_list_of_deployment(tx: &mut Tx<'_>, deployment: DeploymentId) -> Re
     rows(&found)
 }
 
+/// Lets the steps of a build that are still to come run on any worker: the one that had it is gone, and its artifacts with
+/// it.
+pub fn build_leave_worker(tx: &mut Tx<'_>, build: BuildId) -> Result<(), StoreError> {
+    tx.execute("UPDATE build SET worker = NULL WHERE id = ?1", params![build])?;
+    tx.signal(Signal::Workers);
+    Ok(())
+}
+
 /// What was asked for in the future, by a clock that was set back since, was asked for now: what it waits for is checked
 /// after that. Gives of how many builds that is so.
 pub fn build_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {

@@ -98,9 +98,9 @@ pub fn worker_seen(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), St
     Ok(())
 }
 
-/// No worker has said something in the future: the clock was set back since.
-pub fn worker_after_clock(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    tx.execute("UPDATE worker SET seen_at = ?1 WHERE seen_at > ?1", params![now])?;
+/// While no server ran, no worker could say anything: each gets its time again until it counts as lost.
+pub fn worker_after_start(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute("UPDATE worker SET state = 'running', seen_at = ?1 WHERE state IN ('running', 'lost')", params![now])?;
     Ok(())
 }
 

@@ -84,7 +84,8 @@ struct LogsArgs {
 
 /// Stops a build
 ///
-/// The build has ended when its processes have. A guarded build, a deploy, needs `--force`.
+/// The build has ended when its processes have. A guarded build, a deploy, needs `--force`. Where the worker is lost for
+/// good, `--worker-is-dead` says so: then nobody waits for its processes, and a deployment that was under way is in doubt.
 #[derive(Debug, Args)]
 struct AbortArgs {
     /// Its id, or TEAM/PIPELINE/JOB/NUMBER, or ENVIRONMENT/JOB/NUMBER
@@ -92,6 +93,9 @@ struct AbortArgs {
     /// Also when it is guarded
     #[arg(long)]
     force: bool,
+    /// Its worker is gone for good, and its processes with it
+    #[arg(long)]
+    worker_is_dead: bool,
     #[command(flatten)]
     system: SystemArgs,
     #[command(flatten)]
@@ -120,8 +124,9 @@ pub fn run(ctx: &Context, args: BuildArgs) -> Result<(), CliError> {
         BuildCommand::Logs(args) => logs(ctx, args.build.resolve(ctx, &args.system)?),
         BuildCommand::Abort(args) => {
             let build = args.build.resolve(ctx, &args.system)?;
-            let care = if args.force { Care::Destructive } else { Care::Ordinary };
-            perform(ctx, Act::BuildAbort { build, force: args.force }, &args.act, care).map(drop)
+            let care = if args.force || args.worker_is_dead { Care::Destructive } else { Care::Ordinary };
+            let act = Act::BuildAbort { build, force: args.force, worker_is_dead: args.worker_is_dead };
+            perform(ctx, act, &args.act, care).map(drop)
         }
         BuildCommand::Rerun(args) => {
             let build = args.build.resolve(ctx, &args.system)?;

@@ -234,6 +234,9 @@ pub enum Act {
         /// Also when it is guarded.
         #[serde(default)]
         force: bool,
+        /// The worker of what runs is gone and its process with it: a person says so.
+        #[serde(default)]
+        worker_is_dead: bool,
     },
     /// Runs a build again with the same inputs.
     BuildRerun {
@@ -333,7 +336,7 @@ impl Act {
             | Act::Freeze { .. }
             | Act::ForceUnlock { .. } => true,
             Act::Deploy { take_over, clear_suspects, .. } => *take_over || !clear_suspects.is_empty(),
-            Act::BuildAbort { force, .. } => *force,
+            Act::BuildAbort { force, worker_is_dead, .. } => *force || *worker_is_dead,
             Act::Unpin { .. }
             | Act::Enable { .. }
             | Act::Assemble { .. }

@@ -11,12 +11,13 @@ use holdall_protocol::api::code;
 use holdall_store::builds::{self, BuildRow, NewBuild};
 use holdall_store::environments;
 use holdall_store::jobs::JobRow;
-use holdall_store::{Tx, jobs, pipelines as rows};
+use holdall_store::{Tx, attempts, jobs, pipelines as rows, workers};
 use serde_json::Value;
 
 use super::Outcome;
 use super::names;
 use crate::duty::track;
+use crate::duty::workers::LOST_AFTER;
 use crate::error::{Error, Refusal, from_json};
 use crate::pipelines;
 use crate::release::deployments::{deployment_of_version, deployment_open, deployment_view};
@@ -217,11 +218,14 @@ pub(super) fn set_pipeline(
     Ok(outcome)
 }
 
+/// Stops a build. `worker_is_dead`: a person says that what runs has no process any more, so that nobody waits for its
+/// end.
 pub(super) fn abort(
     tx: &mut Tx<'_>,
     who: &str,
     id: i64,
     force: bool,
+    worker_is_dead: bool,
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<Outcome, Error> {
@@ -235,7 +239,7 @@ pub(super) fn abort(
     }
     let spec: Option<JobSpec> = jobs::job_get(tx, build.job)?.map(|job| from_json(&job.spec)).transpose()?;
     let guarded = matches!(spec.and_then(|spec| spec.role), Some(Role::Deploy { .. }));
-    if guarded && build.status == BuildStatus::Started && !force {
+    if guarded && build.status == BuildStatus::Started && !force && !worker_is_dead {
         return Err(Refusal::new(
             409,
             code::GUARDED,
@@ -247,8 +251,21 @@ pub(super) fn abort(
         .command(format!("holdall build abort {id} --force --reason \"...\""))
         .into());
     }
+    if worker_is_dead {
+        must_be_lost(tx, &build, now)?;
+    }
     abort_build(tx, who, &build, reason, now)?;
+    if worker_is_dead {
+        lose_build(tx, build.id, now)?;
+    }
+    let ended = builds::build_get(tx, build.id)?.is_none_or(|build| build.status.is_terminal());
     outcome.sentences.push(match build.status {
+        BuildStatus::Started if ended => format!("{name} ends: nobody knows how far it has come"),
+        BuildStatus::Started if worker_is_dead => {
+            format!(
+                "{name} ends when its hooks have run, which begin on another worker: nobody knows how far it has come"
+            )
+        }
         BuildStatus::Started => format!("{name} is stopped, and ends when its processes have ended"),
         _ => format!("{name} does not start"),
     });
@@ -259,6 +276,33 @@ pub(super) fn abort(
         ));
     }
     Ok(outcome)
+}
+
+/// Refuses to say of the worker of a build that it is gone as long as it answers.
+pub(super) fn must_be_lost(tx: &mut Tx<'_>, build: &BuildRow, now: Timestamp) -> Result<(), Error> {
+    for name in attempts::attempt_list_open(tx, build.id)?.into_iter().filter_map(|attempt| attempt.worker) {
+        if let Some(worker) = workers::worker_find(tx, &name)?.filter(|worker| worker.state != "lost") {
+            let build_name = format!("{}/{}/{} {}", build.team, build.pipeline_name, build.job_name, build.name);
+            return Err(Error::refused(
+                format!(
+                    "worker {name}, which runs {build_name}, was heard of {} s ago: it counts as lost when it has said \
+                     nothing for {} s",
+                    (now.0 - worker.seen_at.0) / 1_000_000,
+                    LOST_AFTER.0 / 1_000_000
+                ),
+                format!("holdall build abort {} --reason \"...\"", build.id),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Ends what runs of a build, of which a person says that its worker and its processes are gone.
+pub(super) fn lose_build(tx: &mut Tx<'_>, build: BuildId, now: Timestamp) -> Result<(), Error> {
+    for attempt in attempts::attempt_list_open(tx, build)?.into_iter().filter(|attempt| attempt.worker.is_some()) {
+        track::attempt_lost(tx, &attempt, "a person said that its worker is dead", now)?;
+    }
+    Ok(())
 }
 
 /// Stops a build: one that waits ends at once, one that runs when its processes have ended.

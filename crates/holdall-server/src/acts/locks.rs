@@ -8,7 +8,7 @@ use holdall_store::audit::{AuditRow, audit_add};
 use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, DeploymentMark, DeploymentRow, EnvironmentRow};
 use holdall_store::locks::{self, HoldingRow, WaitRow};
-use holdall_store::{Tx, attempts, jobs, systems};
+use holdall_store::{Tx, jobs, systems};
 
 use super::{Actor, Outcome, jobs as job_acts};
 use crate::duty::schedule::schedule_all;
@@ -300,6 +300,9 @@ pub(super) fn force_unlock(
     if !running.is_empty() {
         let holders = outcome.before.clone().unwrap_or_default();
         if order.worker_is_dead {
+            for build in &running {
+                job_acts::must_be_lost(tx, build, now)?;
+            }
             lose(tx, &running, open.as_ref(), now)?;
         } else if order.abort_running {
             abort_holders(tx, who, &running, open.as_ref(), now)?;
@@ -363,11 +366,7 @@ fn abort_holders(
 fn lose(tx: &mut Tx<'_>, running: &[BuildRow], open: Option<&DeploymentRow>, now: Timestamp) -> Result<(), Error> {
     for build in running {
         track::abort(tx, build.id, now)?;
-        for attempt in attempts::attempt_list_open(tx, build.id)? {
-            let ending =
-                holdall_protocol::worker::Ending::Lost { message: "a person said that its worker is dead".to_owned() };
-            track::attempt_finished(tx, &attempt, &ending, now)?;
-        }
+        job_acts::lose_build(tx, build.id, now)?;
     }
     if let Some(open) = open {
         environments::deployment_mark(tx, open.id, DeploymentMark::InDoubt(false), now)?;

@@ -1,10 +1,13 @@
 //! Says which workers are lost: they have said nothing for a while. What ran on one stays as it is until the worker
-//! comes back or a person decides, because nobody knows whether it still runs.
+//! comes back, the step's limit decides, or a person does, because nobody knows whether it still runs.
 
-use holdall_engine::time::Timestamp;
+use holdall_engine::time::{Span, Timestamp};
+use holdall_protocol::worker::Assignment;
+use holdall_store::attempts::AttemptRow;
 use holdall_store::{Signal, StoreError, Tx, attempts, checks, workers};
 
 use super::pace::Pace;
+use super::track;
 use super::workers::LOST_AFTER;
 use crate::api::App;
 use crate::lifecycle::now;
@@ -12,18 +15,17 @@ use crate::lifecycle::now;
 /// Runs until the server stops.
 pub(super) async fn run(app: App) {
     let mut pace = Pace::by_clock("watcher", app.lifecycle.stopping().clone());
-    // While no server ran, no worker could say anything.
-    let mut due = now() + LOST_AFTER;
+    let mut due = now();
     loop {
         if !pace.wait(Some(due)).await {
             return;
         }
-        let quietest = match app.store.read(workers::worker_quietest).await {
-            Ok(Some(seen)) if seen + LOST_AFTER < now() => app.store.write(|tx| lose(tx, now())).await,
+        let next = match app.store.read(next).await {
+            Ok(Some(next)) if next < now() => app.store.write(|tx| lose(tx, now())).await,
             other => other,
         };
-        due = match quietest {
-            Ok(seen) => seen.unwrap_or(now()) + LOST_AFTER,
+        due = match next {
+            Ok(next) => next.unwrap_or(now() + LOST_AFTER),
             Err(error) => {
                 if !pace.failed(&error).await {
                     return;
@@ -34,7 +36,27 @@ pub(super) async fn run(app: App) {
     }
 }
 
-/// Marks the workers that have said nothing; gives when the quietest of the others last did.
+/// When the next worker counts as lost, or the limit of a step on one that is lost decides.
+pub fn next(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    let quietest = workers::worker_quietest(tx)?.map(|seen| seen + LOST_AFTER);
+    let limits = attempts::attempt_list_lost(tx)?;
+    Ok(limits.iter().filter_map(|(attempt, seen)| decided_at(attempt, *seen)).chain(quietest).min())
+}
+
+/// How much longer than for its limit and its grace a step is waited for, so that a worker that is there after all, but
+/// could not reach the server, tells how it ended.
+const MARGIN: Span = Span::seconds(60);
+
+/// When nothing of an attempt can run any more whose worker was last heard of at `seen`, however the worker fares: its shim
+/// stops it at its limit. `None`: it has no limit, or it may begin yet.
+pub(crate) fn decided_at(attempt: &AttemptRow, seen: Timestamp) -> Option<Timestamp> {
+    let assignment: Assignment = serde_json::from_str(&attempt.assignment).ok()?;
+    let seconds = assignment.timeout_seconds? + assignment.stop.grace_seconds;
+    (attempt.state == "running").then(|| seen + Span((seconds * 1e6) as i64) + MARGIN)
+}
+
+/// Marks the workers that have said nothing as lost, and ends the steps whose limits are over on those that are; gives when
+/// to look again.
 pub fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let before = Timestamp(now.0 - LOST_AFTER.0);
     for name in workers::worker_mark_lost(tx, before)? {
@@ -44,7 +66,14 @@ pub fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreE
         tell_builds(tx, &name)?;
         tx.signal(Signal::Workers);
     }
-    workers::worker_quietest(tx)
+    for (attempt, seen) in attempts::attempt_list_lost(tx)? {
+        if decided_at(&attempt, seen).is_some_and(|at| at < now) {
+            let worker = attempt.worker.as_deref().unwrap_or_default();
+            let message = format!("worker {worker} does not answer, and the limit of the step and its grace are over");
+            track::attempt_lost(tx, &attempt, &message, now)?;
+        }
+    }
+    next(tx)
 }
 
 /// Wakes those who follow builds with steps on a worker: whether it is there has changed.
@@ -59,7 +88,8 @@ pub(super) fn tell_builds(tx: &mut Tx<'_>, worker: &str) -> Result<(), StoreErro
 mod tests {
     use std::collections::BTreeMap;
 
-    use holdall_protocol::worker::Hello;
+    use holdall_engine::ids::BuildId;
+    use holdall_protocol::worker::{Ending, Hello};
     use holdall_store::builds::{self, NewBuild};
     use holdall_store::workers::WorkerRow;
     use holdall_store::{Store, jobs};
@@ -93,10 +123,10 @@ mod tests {
                 workers::worker_hello(tx, &quiet)?;
                 workers::worker_hello(tx, &lively)?;
                 let mut states = Vec::new();
-                for seconds in [10, 11, 18, 19] {
-                    let quietest = lose(tx, at(seconds))?;
+                for seconds in [9, 10, 17, 18] {
+                    let next = lose(tx, at(seconds))?;
                     let lost = workers::worker_list(tx)?.into_iter().filter(|worker| worker.state == "lost");
-                    states.push((seconds, quietest, lost.map(|worker| worker.name).collect::<Vec<_>>()));
+                    states.push((seconds, next, lost.map(|worker| worker.name).collect::<Vec<_>>()));
                 }
                 Ok::<_, StoreError>(states)
             })
@@ -105,21 +135,82 @@ mod tests {
         assert_eq!(
             states,
             [
-                (10, Some(at(0)), names(&[])),
-                (11, Some(at(8)), names(&["quiet"])),
-                (18, Some(at(8)), names(&["quiet"])),
-                (19, None, names(&["lively", "quiet"])),
+                (9, Some(at(9)), names(&[])),
+                (10, Some(at(17)), names(&["quiet"])),
+                (17, Some(at(17)), names(&["quiet"])),
+                (18, None, names(&["lively", "quiet"])),
             ]
         );
     }
 
     #[test]
-    fn a_build_says_that_its_worker_is_lost_and_wakes_who_follows_it() {
-        const PIPELINE: &str = "jobs: [{name: j, plan: [{task: t, config: {platform: linux, run: {path: 'true'}}}]}]";
+    fn the_limit_of_a_step_decides_where_its_worker_does_not_come_back() {
+        const PIPELINE: &str = "jobs: [{name: j, plan: [\
+             {task: t, timeout: 5m, config: {platform: linux, run: {path: 'true'}}, \
+              ensure: {task: e, config: {platform: linux, run: {path: 'true'}}}}]}]";
         let dir = tempfile::tempdir().unwrap();
         let store = holdall_store::testing::sqlite(dir.path()).unwrap();
         let at = |seconds: i64| Timestamp(1_000_000_000 + seconds * 1_000_000);
-        let hello = Hello {
+        // Five minutes, the grace, and the margin, after the last word.
+        let decided = 300 + 10 + 60;
+        store
+            .write_blocking(move |tx| {
+                let build = on_worker(tx, PIPELINE, at(0))?;
+                let attempt = attempts::attempt_list_open(tx, build)?.remove(0);
+                track::attempt_started(tx, &attempt, at(1))?;
+                assert_eq!(lose(tx, at(10))?, Some(at(decided)));
+                assert_eq!(lose(tx, at(decided))?, Some(at(decided)), "not before it is over");
+                assert_eq!(lose(tx, at(decided + 1))?, None);
+                let ended = attempts::attempt_get(tx, &attempt.id)?.unwrap();
+                assert_eq!(ended.state, "finished");
+                // Its hook goes to any other worker.
+                let hook = attempts::attempt_list_queued_for(tx, "another", None, 10, 0)?;
+                assert_eq!(hook.len(), 1);
+                assert!(attempts::attempt_assign(tx, &hook[0].attempt, "another", at(400))?);
+                let ending = Ending::Exited { status: 0, result: None, artifacts: Vec::new() };
+                track::attempt_finished(tx, &hook[0].attempt, &ending, at(401))?;
+                assert_eq!(builds::build_get(tx, build)?.unwrap().status.as_str(), "errored");
+                Ok::<_, Error>(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn no_limit_decides_of_a_step_that_may_not_have_begun() {
+        const PIPELINE: &str =
+            "jobs: [{name: j, plan: [{task: t, timeout: 5m, config: {platform: linux, run: {path: 'true'}}}]}]";
+        let dir = tempfile::tempdir().unwrap();
+        let store = holdall_store::testing::sqlite(dir.path()).unwrap();
+        let at = |seconds: i64| Timestamp(1_000_000_000 + seconds * 1_000_000);
+        store
+            .write_blocking(move |tx| {
+                let build = on_worker(tx, PIPELINE, at(0))?;
+                assert_eq!(lose(tx, at(10))?, None);
+                assert_eq!(lose(tx, at(10_000))?, None);
+                assert_eq!(attempts::attempt_list_open(tx, build)?.len(), 1);
+                // A server that starts gives it time again.
+                workers::worker_after_start(tx, at(20_000))?;
+                assert_eq!(next(tx)?, Some(at(20_009)));
+                Ok::<_, Error>(())
+            })
+            .unwrap();
+    }
+
+    /// A build of the pipeline's job `j`, whose first step the worker `quiet` has; it was last heard of at `now`.
+    fn on_worker(tx: &mut Tx<'_>, pipeline: &str, now: Timestamp) -> Result<BuildId, Error> {
+        let (config, _) = pipelines::parse(pipeline, &BTreeMap::new())?;
+        let id = pipelines::save(tx, "main", "p", &config, &BTreeMap::new(), false, now)?;
+        let job = jobs::job_find(tx, id, "j")?.unwrap();
+        let build = builds::build_create(tx, job.id, &NewBuild::default(), now)?;
+        schedule_all(tx, now)?;
+        session::hello(tx, &greeting(), now)?;
+        let queued = attempts::attempt_list_queued_for(tx, "quiet", None, 1, 0)?;
+        assert!(attempts::attempt_assign(tx, &queued[0].attempt, "quiet", now)?);
+        Ok(build)
+    }
+
+    fn greeting() -> Hello {
+        Hello {
             name: "quiet".to_owned(),
             session: "1".to_owned(),
             platform: "linux".to_owned(),
@@ -129,21 +220,16 @@ mod tests {
             version: "0".to_owned(),
             attempts: Vec::new(),
             history: None,
-        };
-        let again = hello.clone();
-        let build = store
-            .write_blocking(move |tx| {
-                let (config, _) = pipelines::parse(PIPELINE, &BTreeMap::new())?;
-                let id = pipelines::save(tx, "main", "p", &config, &BTreeMap::new(), false, at(0))?;
-                let job = jobs::job_find(tx, id, "j")?.unwrap();
-                let build = builds::build_create(tx, job.id, &NewBuild::default(), at(0))?;
-                schedule_all(tx, at(0))?;
-                session::hello(tx, &hello, at(0))?;
-                let queued = attempts::attempt_list_queued_for(tx, "quiet", None, 1, 0)?;
-                assert!(attempts::attempt_assign(tx, &queued[0].attempt, "quiet", at(1))?);
-                Ok::<_, Error>(build)
-            })
-            .unwrap();
+        }
+    }
+
+    #[test]
+    fn a_build_says_that_its_worker_is_lost_and_wakes_who_follows_it() {
+        const PIPELINE: &str = "jobs: [{name: j, plan: [{task: t, config: {platform: linux, run: {path: 'true'}}}]}]";
+        let dir = tempfile::tempdir().unwrap();
+        let store = holdall_store::testing::sqlite(dir.path()).unwrap();
+        let at = |seconds: i64| Timestamp(1_000_000_000 + seconds * 1_000_000);
+        let build = store.write_blocking(move |tx| on_worker(tx, PIPELINE, at(0))).unwrap();
         let holds = |store: &Store| {
             let detail = store.read_blocking(|tx| query::builds::detail(tx, build.0)).unwrap();
             detail.report.into_iter().map(|hold| hold.code).collect::<Vec<_>>()
@@ -164,7 +250,7 @@ mod tests {
         assert_eq!((holds(&store), is_woken()), (vec![], false));
         store.write_blocking(move |tx| lose(tx, at(11))).unwrap();
         assert_eq!((holds(&store), is_woken()), (vec!["worker-lost".to_owned()], true));
-        store.write_blocking(move |tx| session::hello(tx, &again, at(20))).unwrap();
+        store.write_blocking(move |tx| session::hello(tx, &greeting(), at(20))).unwrap();
         assert_eq!((holds(&store), is_woken()), (vec![], true));
     }
 }

@@ -28,7 +28,7 @@ use crate::error::{Error, Refusal, from_json, json_text};
 pub const SEEN_EVERY: Span = Span::seconds(4);
 
 /// How long a worker may say nothing before it counts as lost.
-pub const LOST_AFTER: Span = Span::seconds(10);
+pub const LOST_AFTER: Span = Span::seconds(9);
 
 /// How many checks one worker has at once.
 const MOST_CHECKS: i64 = 16;

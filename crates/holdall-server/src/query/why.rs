@@ -14,6 +14,7 @@ use holdall_store::{Tx, attempts, bags, builds, jobs, workers};
 
 use crate::acts::wire_hold;
 use crate::duty::schedule::{in_doubt, look};
+use crate::duty::watcher;
 use crate::error::{Error, from_json};
 use crate::release::bags::Judge;
 use crate::release::deployments::deployment_open;
@@ -189,10 +190,17 @@ fn worker_holds(tx: &mut Tx<'_>, pipeline: PipelineId, build: Option<BuildId>) -
         let place = format!("{} {}", open.job_name, open.build_name);
         match &open.attempt.worker {
             Some(worker) => {
-                if known.iter().any(|row| row.name == *worker && row.state == "lost") {
+                if let Some(lost) = known.iter().find(|row| row.name == *worker && row.state == "lost") {
+                    let build = open.attempt.build;
+                    let sentence = format!(
+                        "worker {worker}, which has {place}, does not answer: start it again, or, if its machine is gone \
+                         for good, `holdall build abort {build} --worker-is-dead`"
+                    );
                     holds.push(
-                        Hold::new(Code::WorkerLost, format!("worker {worker}, which has {place}, does not answer"))
+                        Hold::new(Code::WorkerLost, sentence)
                             .by(worker.clone())
+                            .since(lost.seen_at)
+                            .until(watcher::decided_at(&open.attempt, lost.seen_at))
                             .command(format!(
                                 "holdall worker --server ADDRESS --token-file FILE --work-dir DIR --name {worker}"
                             )),

@@ -140,7 +140,7 @@ impl Live {
         let settled = self.server.build(build);
         if !decided.resolution.resolved {
             assert_eq!(settled.status, BuildStatus::Pending, "nothing resolves, nothing starts");
-            self.act(Act::BuildAbort { build: build.0, force: false });
+            self.act(Act::BuildAbort { build: build.0, force: false, worker_is_dead: false });
             self.settle();
             return decided;
         }

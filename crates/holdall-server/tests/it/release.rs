@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdall_protocol::api::{Act, PinTarget, Suspects, Then, TickTarget};
-use holdall_store::Store;
+use holdall_store::{Store, builds};
 
 use crate::world::{Fate, SYSTEM, World, deploy};
 
@@ -33,6 +33,7 @@ mod both {
         a_guarded_build_is_not_aborted_by_accident,
         a_lost_deploy_step_is_in_doubt,
         a_system_changes_under_way,
+        a_dead_worker_holds_nothing_for_ever,
         force_unlock_stops_what_runs_first,
         force_unlock_stops_a_start_first,
         nothing_runs_beside_what_ends_a_deployment,
@@ -564,8 +565,11 @@ fn a_guarded_build_is_not_aborted_by_accident(store: Store) {
     world.push("api", "api-2");
     world.run();
     let build = world.build("staging", "deploy");
-    assert_eq!(world.refused(Act::BuildAbort { build: build.id.0, force: false }, None), "guarded");
-    world.act(Act::BuildAbort { build: build.id.0, force: true });
+    assert_eq!(
+        world.refused(Act::BuildAbort { build: build.id.0, force: false, worker_is_dead: false }, None),
+        "guarded"
+    );
+    world.act(Act::BuildAbort { build: build.id.0, force: true, worker_is_dead: false });
     assert_eq!(world.build("staging", "deploy").status.as_str(), "started", "not before its process has ended");
     world.end_running(0);
     assert_eq!(world.build("staging", "deploy").status.as_str(), "aborted");
@@ -624,6 +628,47 @@ fn a_system_changes_under_way(store: Store) {
     world.push("api", "api-4");
     world.run();
     assert_eq!((world.current("preview"), world.current("staging")), (4, 4));
+}
+
+fn a_dead_worker_holds_nothing_for_ever(store: Store) {
+    for by_force in [true, false] {
+        let mut world = World::new(store.clone());
+        let with_hook = SYSTEM.replace(
+            "  staging:\n    after: preview\n",
+            "  staging:\n    after: preview\n    on_failed: { plan: [{ task: tell, file: api/tell.yml }] }\n",
+        );
+        assert_ne!(with_hook, SYSTEM);
+        world.act(Act::SystemSet { text: with_hook, vars: BTreeMap::new(), now: false });
+        let bag = *world.bags().iter().max().unwrap_or(&0) + 1;
+        world.rule("staging/deploy", Fate::Runs);
+        world.push("api", &format!("api-{by_force}"));
+        world.push("admin", &format!("admin-{by_force}"));
+        world.run();
+        let bag = bag.max(*world.bags().iter().max().expect("a bag"));
+        let build = world.build("staging", "deploy");
+        let told = world.ran.iter().filter(|ran| ran.contains("tell")).count();
+        world.rule("staging/deploy", Fate::Exit(0));
+        if by_force {
+            let unlock = Act::ForceUnlock {
+                environment: "staging".to_owned(),
+                abort_running: false,
+                worker_is_dead: true,
+                then: Then::Start,
+            };
+            world.act(unlock);
+            world.run();
+        } else {
+            world.act(Act::BuildAbort { build: build.id.0, force: false, worker_is_dead: true });
+            world.run();
+            assert!(world.holds("staging").contains(&"in-doubt".to_owned()), "{:?}", world.holds("staging"));
+        }
+        let ended = world.store.read_blocking(move |tx| builds::build_get(tx, build.id)).unwrap().unwrap();
+        assert!(ended.status.is_terminal(), "{ended:?}");
+        assert!(world.ran.iter().filter(|ran| ran.contains("tell")).count() > told, "its hook ran: {:?}", world.ran);
+        world.act(deploy("staging", bag, !by_force));
+        world.run();
+        assert_eq!(world.current("staging"), bag, "the next deploy is not held up");
+    }
 }
 
 fn force_unlock_stops_what_runs_first(store: Store) {

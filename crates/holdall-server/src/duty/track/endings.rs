@@ -99,6 +99,13 @@ pub fn attempt_finished(
     feed(tx, attempt.build, RunEvent::StepFinished { step, outcome, version }, at)
 }
 
+/// Ends an attempt of which nobody will hear any more: its worker is gone, and its process with it. What its build does
+/// then, its hooks for instance, runs on any worker, without the build's artifacts.
+pub fn attempt_lost(tx: &mut Tx<'_>, attempt: &AttemptRow, message: &str, now: Timestamp) -> Result<(), StoreError> {
+    builds::build_leave_worker(tx, attempt.build)?;
+    attempt_finished(tx, attempt, &Ending::Lost { message: message.to_owned() }, now)
+}
+
 /// What an ending means for the step, and what its log says of it.
 fn judge(ending: &Ending) -> (Outcome, Option<String>) {
     match ending {

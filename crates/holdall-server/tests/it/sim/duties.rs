@@ -1,9 +1,8 @@
 //! The duties, as the server runs them: woken by signals, by what falls due, and now and then in any case.
 
 use holdall_engine::time::Timestamp;
-use holdall_server::duty::workers::LOST_AFTER;
 use holdall_server::duty::{schedule, timekeeper, watcher};
-use holdall_store::{Store, checks, workers};
+use holdall_store::{Store, checks};
 use tokio::sync::watch;
 
 use super::play::{Failure, Sim};
@@ -23,8 +22,7 @@ pub struct Duties {
     next_check: Option<Timestamp>,
     /// When they look in any case, in seconds that have passed.
     in_any_case: i64,
-    /// When the watcher looks first: while no server ran, no worker could say anything.
-    watches_from: Option<i64>,
+    /// Whether something was written of which nobody was told.
     missed: bool,
 }
 
@@ -41,7 +39,6 @@ impl Duties {
             next_timer: None,
             next_check: None,
             in_any_case: 0,
-            watches_from: None,
             missed: false,
         }
     }
@@ -130,11 +127,8 @@ fn checker(sim: &mut Sim) -> Result<(), Broken> {
 }
 
 fn watcher(sim: &mut Sim) -> Result<bool, Broken> {
-    let seconds = LOST_AFTER.0 / 1_000_000;
-    let from = *sim.duties.watches_from.get_or_insert(sim.passed + seconds);
     let now = sim.now;
-    let quietest = sim.read(workers::worker_quietest)?;
-    if sim.passed < from || quietest.is_none_or(|seen| seen + LOST_AFTER >= now) {
+    if sim.read(watcher::next)?.is_none_or(|next| next >= now) {
         return Ok(false);
     }
     match sim.write(|tx, now| Ok(watcher::lose(tx, now)?)) {

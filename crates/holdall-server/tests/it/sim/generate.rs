@@ -152,7 +152,12 @@ fn of_releases(chance: &mut Chance) -> Op {
             seconds: chance.maybe(30, |_| 300),
         },
         6 => Op::Unfreeze { environment },
-        7 => Op::Abort { environment, job: chance.one(JOBS).to_owned(), force: chance.percent(70) },
+        7 => Op::Abort {
+            environment,
+            job: chance.one(JOBS).to_owned(),
+            force: chance.percent(70),
+            dead: chance.percent(30),
+        },
         8..11 => Op::Rerun { environment, job: chance.one(JOBS).to_owned() },
         11..13 => Op::Trigger { environment, job: chance.one(JOBS).to_owned() },
         13 => {

@@ -167,6 +167,8 @@ pub enum Op {
         environment: String,
         job: String,
         force: bool,
+        /// Whether the worker is said to be dead.
+        dead: bool,
     },
     Rerun {
         environment: String,
@@ -347,7 +349,9 @@ impl fmt::Display for Op {
             Op::Pause { environment, job, paused } => {
                 line(if *paused { "pause" } else { "unpause" }).word(environment).word(job)
             }
-            Op::Abort { environment, job, force } => line("abort").word(environment).word(job).flag("force", *force),
+            Op::Abort { environment, job, force, dead } => {
+                line("abort").word(environment).word(job).flag("force", *force).flag("dead", *dead)
+            }
             Op::Rerun { environment, job } => line("rerun").word(environment).word(job),
             Op::Unlock { environment, abort_running, dead, start } => line("unlock")
                 .word(environment)
@@ -443,7 +447,7 @@ impl FromStr for Op {
                 Op::Pause { environment: own(environment), job: own(job), paused: verb == "pause" }
             }
             ["abort", environment, job, ..] => {
-                Op::Abort { environment: own(environment), job: own(job), force: flag("force") }
+                Op::Abort { environment: own(environment), job: own(job), force: flag("force"), dead: flag("dead") }
             }
             ["rerun", environment, job] => Op::Rerun { environment: own(environment), job: own(job) },
             ["unlock", environment, ..] => Op::Unlock {

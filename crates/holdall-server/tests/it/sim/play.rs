@@ -245,8 +245,7 @@ impl Sim {
             Op::Clock { seconds } => {
                 self.pass(*seconds);
                 // A server's own time goes back only from one process to the next.
-                let after = |tx: &mut Tx<'_>, now| Ok(holdall_server::serve::after_clock(tx, now)?);
-                tolerate(self.write(after)).map(|_| ())
+                self.after_start()
             }
             Op::Stall => {
                 self.stalled = true;
@@ -350,8 +349,8 @@ impl Sim {
                     (_, false) => Act::JobUnpause { team, pipeline, job: job.clone() },
                 }
             }
-            Op::Abort { environment, job, force } => {
-                Act::BuildAbort { build: self.build(environment, job)?, force: *force }
+            Op::Abort { environment, job, force, dead } => {
+                Act::BuildAbort { build: self.build(environment, job)?, force: *force, worker_is_dead: *dead }
             }
             Op::Rerun { environment, job } => Act::BuildRerun { build: self.build(environment, job)? },
             Op::Unlock { environment, abort_running, dead, start } => Act::ForceUnlock {
@@ -453,7 +452,11 @@ impl Sim {
         for worker in &mut self.workers {
             worker.greets = true;
         }
-        Ok(())
+        self.after_start()
+    }
+
+    fn after_start(&mut self) -> Result<(), Broken> {
+        tolerate(self.write(|tx, now| Ok(holdall_server::serve::after_start(tx, now)?))).map(|_| ())
     }
 
     /// Does something as a person does: looks at what it would do, and then does exactly that. Gives what it came to
