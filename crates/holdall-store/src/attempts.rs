@@ -98,6 +98,21 @@ pub fn attempt_of_step(tx: &mut Tx<'_>, build: BuildId, step: &str) -> Result<Op
     .transpose()
 }
 
+/// The worker of the newest attempt of a step, and when the process runs since by that worker's clock.
+pub fn attempt_start_of_step(
+    tx: &mut Tx<'_>,
+    build: BuildId,
+    step: &str,
+) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
+    tx.query_one(
+        "SELECT worker, started_at FROM attempt WHERE build_id = ?1 AND step = ?2 AND worker IS NOT NULL \
+         ORDER BY fence DESC LIMIT 1",
+        params![build, step],
+    )?
+    .map(|row| Ok((row.get(0)?, row.get(1)?)))
+    .transpose()
+}
+
 /// The attempts of a build that have not finished.
 pub fn attempt_list_open(tx: &mut Tx<'_>, build: BuildId) -> Result<Vec<AttemptRow>, StoreError> {
     tx.query(
@@ -147,7 +162,7 @@ pub fn attempt_list_lost(tx: &mut Tx<'_>) -> Result<Vec<(AttemptRow, Timestamp)>
     .collect()
 }
 
-/// Says that an attempt's process runs; gives `false` where that was known.
+/// Says that an attempt's process runs, since `at` by its worker's clock; gives `false` where that was known.
 pub fn attempt_started(tx: &mut Tx<'_>, id: &str, at: Timestamp) -> Result<bool, StoreError> {
     Ok(tx.execute(
         "UPDATE attempt SET state = 'running', started_at = ?2 WHERE id = ?1 AND state IN ('queued', 'assigned')",
@@ -172,7 +187,7 @@ pub fn attempt_advance(tx: &mut Tx<'_>, id: &str, from: i64, to: i64) -> Result<
     )? > 0)
 }
 
-/// Ends an attempt; gives `false` where it had ended.
+/// Ends an attempt, at `at` by its worker's clock; gives `false` where it had ended.
 pub fn attempt_finish(tx: &mut Tx<'_>, id: &str, ending: &str, at: Timestamp) -> Result<bool, StoreError> {
     Ok(tx.execute(
         "UPDATE attempt SET state = 'finished', finished_at = ?2, ending = ?3 WHERE id = ?1 AND state <> 'finished'",

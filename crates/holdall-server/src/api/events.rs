@@ -154,13 +154,13 @@ fn read_journal(tx: &mut Tx<'_>, build: BuildId, from: i64) -> Result<Journal, E
     // The build first: when it has ended, nothing is added to its journal any more.
     let row = builds::build_get(tx, build)?;
     let rows = event_list(tx, build, from, ROWS)?;
-    let workers = journal::workers(tx, build, &rows)?;
+    let begun = journal::begun(tx, build, &rows)?;
     let holds = match &row {
         Some(row) if row.ended_at.is_none() && (rows.len() as i64) < ROWS => why::build(tx, row)?,
         _ => Vec::new(),
     };
     let started = row.as_ref().is_some_and(|row| row.started_at.is_some());
-    Ok(Journal { rows, workers, holds, started, ended_at: row.and_then(|row| row.ended_at) })
+    Ok(Journal { rows, begun, holds, started, ended_at: row.and_then(|row| row.ended_at) })
 }
 
 /// Waits for a signal that concerns somebody, or for as long as nothing is heard at all.

@@ -20,7 +20,7 @@ use holdall_store::{StoreError, Tx, events, jobs};
 use crate::error::{from_json, json_text};
 use crate::release::{ends, steps};
 
-pub use endings::{attempt_finished, attempt_lost, attempt_output, attempt_started};
+pub use endings::{attempt_ended, attempt_finished, attempt_lost, attempt_output, attempt_started};
 
 /// Begins to walk the plan of a build that has just started.
 pub fn begin(tx: &mut Tx<'_>, build: BuildId, now: Timestamp) -> Result<(), StoreError> {

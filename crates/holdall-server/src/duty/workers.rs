@@ -297,12 +297,12 @@ pub fn report(tx: &mut Tx<'_>, report: &Report, now: Timestamp) -> Result<Report
     let mut refused = BTreeSet::new();
     for fact in &report.facts {
         match fact {
-            Fact::Checked { check, at, result, metadata } => {
+            Fact::Checked { check, result, metadata, .. } => {
                 let result = match result {
                     Ok(versions) => Ok(found(versions, metadata)),
                     Err(message) => Err(message.clone()),
                 };
-                checks::check_finish(tx, check, result, believed(*at, now))?;
+                checks::check_finish(tx, check, result, now)?;
                 // There is room for another check.
                 tx.signal(Signal::Workers);
             }
@@ -328,12 +328,12 @@ fn attempt_fact(tx: &mut Tx<'_>, attempt: &AttemptRow, fact: &Fact, now: Timesta
     let has_ended = attempt.state == "finished";
     match fact {
         Fact::Started { .. } | Fact::Output { .. } if has_ended => return Ok(false),
-        Fact::Started { at, .. } => track::attempt_started(tx, attempt, believed(*at, now))?,
+        Fact::Started { at, .. } => track::attempt_started(tx, attempt, believed(*at, now), now)?,
         Fact::Output { offset, at, stream, bytes, .. } => {
             track::attempt_output(tx, attempt, *offset, believed(*at, now), *stream, bytes)?;
         }
         Fact::Finished { at, ending, .. } => {
-            track::attempt_finished(tx, attempt, ending, believed(*at, now))?;
+            track::attempt_ended(tx, attempt, ending, believed(*at, now), now)?;
             // There is room for another step.
             tx.signal(Signal::Workers);
         }
@@ -342,7 +342,8 @@ fn attempt_fact(tx: &mut Tx<'_>, attempt: &AttemptRow, fact: &Fact, now: Timesta
     Ok(true)
 }
 
-/// When something happened, as far as a worker's clock is believed: nothing happens in the future.
+/// When something happened, as it is shown: by the worker's clock, as far as that is believed. Nothing happens in the
+/// future. Nothing is decided by it.
 fn believed(at: i64, now: Timestamp) -> Timestamp {
     Timestamp(at.clamp(0, now.0))
 }

@@ -1,6 +1,7 @@
 //! The server over HTTP, on both databases, with a worker that the tests speak for.
 
 mod access;
+mod clocks;
 mod durable;
 mod flow;
 mod history;

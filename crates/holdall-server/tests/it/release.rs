@@ -33,7 +33,8 @@ mod both {
         a_guarded_build_is_not_aborted_by_accident,
         a_lost_deploy_step_is_in_doubt,
         a_system_changes_under_way,
-        a_dead_worker_holds_nothing_for_ever,
+        a_dead_worker_whose_lock_is_taken_holds_nothing_for_ever,
+        a_dead_worker_whose_build_is_aborted_holds_nothing_for_ever,
         force_unlock_stops_what_runs_first,
         force_unlock_stops_a_start_first,
         nothing_runs_beside_what_ends_a_deployment,
@@ -630,45 +631,43 @@ fn a_system_changes_under_way(store: Store) {
     assert_eq!((world.current("preview"), world.current("staging")), (4, 4));
 }
 
-fn a_dead_worker_holds_nothing_for_ever(store: Store) {
-    for by_force in [true, false] {
-        let mut world = World::new(store.clone());
-        let with_hook = SYSTEM.replace(
-            "  staging:\n    after: preview\n",
-            "  staging:\n    after: preview\n    on_failed: { plan: [{ task: tell, file: api/tell.yml }] }\n",
-        );
-        assert_ne!(with_hook, SYSTEM);
-        world.act(Act::SystemSet { text: with_hook, vars: BTreeMap::new(), now: false });
-        let bag = *world.bags().iter().max().unwrap_or(&0) + 1;
-        world.rule("staging/deploy", Fate::Runs);
-        world.push("api", &format!("api-{by_force}"));
-        world.push("admin", &format!("admin-{by_force}"));
-        world.run();
-        let bag = bag.max(*world.bags().iter().max().expect("a bag"));
-        let build = world.build("staging", "deploy");
-        let told = world.ran.iter().filter(|ran| ran.contains("tell")).count();
-        world.rule("staging/deploy", Fate::Exit(0));
-        if by_force {
-            let unlock = Act::ForceUnlock {
-                environment: "staging".to_owned(),
-                abort_running: false,
-                worker_is_dead: true,
-                then: Then::Start,
-            };
-            world.act(unlock);
-            world.run();
-        } else {
-            world.act(Act::BuildAbort { build: build.id.0, force: false, worker_is_dead: true });
-            world.run();
-            assert!(world.holds("staging").contains(&"in-doubt".to_owned()), "{:?}", world.holds("staging"));
-        }
-        let ended = world.store.read_blocking(move |tx| builds::build_get(tx, build.id)).unwrap().unwrap();
-        assert!(ended.status.is_terminal(), "{ended:?}");
-        assert!(world.ran.iter().filter(|ran| ran.contains("tell")).count() > told, "its hook ran: {:?}", world.ran);
-        world.act(deploy("staging", bag, !by_force));
-        world.run();
-        assert_eq!(world.current("staging"), bag, "the next deploy is not held up");
-    }
+/// A deploy runs whose environment has a hook; its worker is said to be dead by `act`. The hook runs, and the next deploy.
+fn a_worker_dies(store: Store, act: impl Fn(i64) -> Act) {
+    let mut world = World::new(store);
+    let with_hook = SYSTEM.replace(
+        "  staging:\n    after: preview\n",
+        "  staging:\n    after: preview\n    on_failed: { plan: [{ task: tell, file: api/tell.yml }] }\n",
+    );
+    assert_ne!(with_hook, SYSTEM);
+    world.act(Act::SystemSet { text: with_hook, vars: BTreeMap::new(), now: false });
+    pushed(&mut world);
+    world.rule("staging/deploy/apply", Fate::Runs);
+    world.push("api", "api-2");
+    world.run();
+    let build = world.build("staging", "deploy").id;
+    world.rule("staging/deploy/apply", Fate::Exit(0));
+    world.act(act(build.0));
+    world.run();
+    let ended = world.store.read_blocking(move |tx| builds::build_get(tx, build)).unwrap().unwrap();
+    assert!(ended.status.is_terminal(), "{ended:?}");
+    assert!(world.ran.contains(&"staging/deploy/tell bag 2".to_owned()), "its hook runs: {:?}", world.ran);
+    let ways = world.holds("staging");
+    world.act(deploy("staging", 2, ways.contains(&"in-doubt".to_owned())));
+    world.run();
+    assert_eq!(world.current("staging"), 2, "the next deploy is not held up: {ways:?}");
+}
+
+fn a_dead_worker_whose_lock_is_taken_holds_nothing_for_ever(store: Store) {
+    a_worker_dies(store, |_| Act::ForceUnlock {
+        environment: "staging".to_owned(),
+        abort_running: false,
+        worker_is_dead: true,
+        then: Then::Hold,
+    });
+}
+
+fn a_dead_worker_whose_build_is_aborted_holds_nothing_for_ever(store: Store) {
+    a_worker_dies(store, |build| Act::BuildAbort { build, force: false, worker_is_dead: true });
 }
 
 fn force_unlock_stops_what_runs_first(store: Store) {
@@ -798,7 +797,7 @@ fn setting_the_same_file_twice_changes_nothing(store: Store) {
 }
 
 /// A pipeline of one's own that holds staging's lock with others while it runs.
-const LOAD_TEST: &str = "\
+pub const LOAD_TEST: &str = "\
 resources:
 - { name: staging-lock, type: lock, source: { environment: staging } }
 jobs:

@@ -127,7 +127,7 @@ impl World {
                 }
                 self.write(move |tx, now| {
                     attempts::attempt_assign(tx, &attempt, "w", now)?;
-                    track::attempt_started(tx, &attempt, now)?;
+                    track::attempt_started(tx, &attempt, now, now)?;
                     let ending = match fate {
                         Fate::Runs => return Ok(()),
                         Fate::Lost => Ending::Lost { message: "killed".to_owned() },

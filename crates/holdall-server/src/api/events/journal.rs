@@ -16,8 +16,8 @@ use holdall_store::{StoreError, Tx, attempts};
 /// Some rows of a journal, and what else their events say.
 pub(super) struct Journal {
     pub(super) rows: Vec<EventRow>,
-    /// The worker of each step that started in them.
-    pub(super) workers: BTreeMap<String, String>,
+    /// The beginning of each step that started in them.
+    pub(super) begun: BTreeMap<String, Begun>,
     /// What holds the build back.
     pub(super) holds: Vec<Hold>,
     /// Whether the build has started.
@@ -26,21 +26,26 @@ pub(super) struct Journal {
     pub(super) ended_at: Option<Timestamp>,
 }
 
-/// The workers of the steps that started in these rows.
-pub(super) fn workers(
-    tx: &mut Tx<'_>,
-    build: BuildId,
-    rows: &[EventRow],
-) -> Result<BTreeMap<String, String>, StoreError> {
-    let mut workers = BTreeMap::new();
+/// How a step began.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Its worker.
+    pub(super) worker: String,
+    /// When, by the worker's clock.
+    pub(super) at: Option<Timestamp>,
+}
+
+/// The beginnings of the steps that started in these rows.
+pub(super) fn begun(tx: &mut Tx<'_>, build: BuildId, rows: &[EventRow]) -> Result<BTreeMap<String, Begun>, StoreError> {
+    let mut begun = BTreeMap::new();
     for row in rows.iter().filter(|row| row.kind == "run") {
         if let (Some(step), Some(RunEvent::StepStarted { .. })) = (&row.step, run_event(row))
-            && let Some(worker) = attempts::attempt_of_step(tx, build, step)?.and_then(|attempt| attempt.worker)
+            && let Some((worker, at)) = attempts::attempt_start_of_step(tx, build, step)?
         {
-            workers.insert(step.clone(), worker);
+            begun.insert(step.clone(), Begun { worker, at });
         }
     }
-    Ok(workers)
+    Ok(begun)
 }
 
 fn run_event(row: &EventRow) -> Option<RunEvent> {
@@ -58,39 +63,48 @@ pub(super) fn end(seq: i64, at: Timestamp) -> BuildEvent {
 pub(super) struct Lines {
     /// The beginnings of characters whose ends are in later rows, by step and stream.
     partial: BTreeMap<(String, OutputStream), Vec<u8>>,
-    /// How the process of a step ended that is about to be reported as finished.
-    exit_status: BTreeMap<String, i32>,
+    /// How and when the process of a step ended that is about to be reported as finished.
+    ended: BTreeMap<String, (Option<i32>, Timestamp)>,
 }
 
 impl Lines {
     /// The event of a row; at most one, so that its place names it. What only the engine needs gives none.
     pub(super) fn event(&mut self, row: &EventRow, journal: &Journal) -> Option<BuildEvent> {
+        let mut at = row.at;
         let kind = match row.kind.as_str() {
-            "run" => self.run(row, journal)?,
+            "run" => {
+                let (kind, shown) = self.run(row, journal)?;
+                at = shown.unwrap_or(at);
+                kind
+            }
             "output" => self.output(row)?,
             "status" => status(row)?,
             "note" => BuildEventKind::Message { message: row.payload.clone()? },
             "ending" => self.ending(row)?,
             _ => return None,
         };
-        Some(BuildEvent { seq: row.seq, at: Time(row.at.0), step: row.step.clone(), kind })
+        Some(BuildEvent { seq: row.seq, at: Time(at.0), step: row.step.clone(), kind })
     }
 
-    fn run(&mut self, row: &EventRow, journal: &Journal) -> Option<BuildEventKind> {
+    /// What happened to a step, and when by its worker's clock: the row has the time by which the server decides.
+    fn run(&mut self, row: &EventRow, journal: &Journal) -> Option<(BuildEventKind, Option<Timestamp>)> {
         let step = row.step.as_ref()?;
         match run_event(row)? {
             RunEvent::StepStarted { .. } => {
-                Some(BuildEventKind::Started { worker: journal.workers.get(step).cloned() })
+                let begun = journal.begun.get(step);
+                let worker = begun.map(|begun| begun.worker.clone());
+                Some((BuildEventKind::Started { worker }, begun.and_then(|begun| begun.at)))
             }
-            RunEvent::StepFinished { outcome, .. } => Some(BuildEventKind::Finished {
-                outcome: match outcome {
+            RunEvent::StepFinished { outcome, .. } => {
+                let (exit_status, at) = self.ended.remove(step).map_or((None, None), |(how, at)| (how, Some(at)));
+                let outcome = match outcome {
                     Outcome::Succeeded => StepOutcome::Succeeded,
                     Outcome::Failed => StepOutcome::Failed,
                     Outcome::Errored => StepOutcome::Errored,
                     Outcome::Aborted => StepOutcome::Aborted,
-                },
-                exit_status: self.exit_status.remove(step),
-            }),
+                };
+                Some((BuildEventKind::Finished { outcome, exit_status }, at))
+            }
             RunEvent::Start | RunEvent::TimerFired { .. } | RunEvent::Abort => None,
         }
     }
@@ -110,12 +124,13 @@ impl Lines {
         (!text.is_empty()).then_some(BuildEventKind::Output { stream, text })
     }
 
-    /// How an attempt ended: its version is an event, its exit status comes with the step's end.
+    /// How an attempt ended: its version is an event, its time and its exit status come with the step's end.
     fn ending(&mut self, row: &EventRow) -> Option<BuildEventKind> {
-        let Ending::Exited { status, result, .. } = serde_json::from_str(row.payload.as_deref()?).ok()? else {
-            return None;
+        let (status, result) = match serde_json::from_str(row.payload.as_deref()?).ok()? {
+            Ending::Exited { status, result, .. } => (Some(status), result),
+            _ => (None, None),
         };
-        self.exit_status.insert(row.step.clone()?, status);
+        self.ended.insert(row.step.clone()?, (status, row.at));
         let result = result?;
         let metadata = result.metadata.into_iter().map(|field| MetadataField { name: field.name, value: field.value });
         Some(BuildEventKind::Version { version: result.version, metadata: metadata.collect() })
@@ -160,15 +175,33 @@ mod tests {
     }
 
     fn kinds(rows: Vec<EventRow>) -> Vec<BuildEventKind> {
+        events(rows).into_iter().map(|event| event.kind).collect()
+    }
+
+    fn events(rows: Vec<EventRow>) -> Vec<BuildEvent> {
+        let begun = Begun { worker: "w1".to_owned(), at: Some(Timestamp(-7)) };
         let journal = Journal {
             rows,
-            workers: BTreeMap::from([("1".to_owned(), "w1".to_owned())]),
+            begun: BTreeMap::from([("1".to_owned(), begun)]),
             holds: Vec::new(),
             started: true,
             ended_at: None,
         };
         let mut lines = Lines::default();
-        journal.rows.iter().filter_map(|row| lines.event(row, &journal)).map(|event| event.kind).collect()
+        journal.rows.iter().filter_map(|row| lines.event(row, &journal)).collect()
+    }
+
+    #[test]
+    fn a_step_began_and_ended_when_its_worker_says() {
+        let finished = r#"{"event":"step_finished","step":"1","outcome":"succeeded"}"#;
+        let rows = vec![
+            row(1, "run", r#"{"event":"step_started","step":"1"}"#, b""),
+            EventRow { at: Timestamp(-5), ..row(2, "ending", r#"{"ending":"timed_out"}"#, b"") },
+            row(3, "run", finished, b""),
+            row(4, "run", finished, b""),
+        ];
+        let times: Vec<(i64, i64)> = events(rows).into_iter().map(|event| (event.seq, event.at.0)).collect();
+        assert_eq!(times, [(1, -7), (3, -5), (4, 4)]);
     }
 
     #[test]

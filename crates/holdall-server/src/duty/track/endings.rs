@@ -1,4 +1,7 @@
 //! What workers report of attempts. Every report may come twice: what is known already changes nothing.
+//!
+//! `at` is when something happened by the worker's clock, for people to read. That clock may be hours off, and a report
+//! may come hours late: everything that is decided counts from `now`, when the server hears of it.
 
 use holdall_engine::plan::{PlanId, PlanKind};
 use holdall_engine::run::RunEvent;
@@ -15,7 +18,7 @@ use crate::error::json_text;
 use crate::release::ends;
 
 /// The attempt's process runs.
-pub fn attempt_started(tx: &mut Tx<'_>, attempt: &AttemptRow, at: Timestamp) -> Result<(), StoreError> {
+pub fn attempt_started(tx: &mut Tx<'_>, attempt: &AttemptRow, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
     if !attempts::attempt_started(tx, &attempt.id, at)? {
         return Ok(());
     }
@@ -23,10 +26,10 @@ pub fn attempt_started(tx: &mut Tx<'_>, attempt: &AttemptRow, at: Timestamp) -> 
         let step = PlanId(attempt.step.clone());
         let touches = walk.plan.find(&step).is_some_and(|node| !matches!(node.kind, PlanKind::Files(_)));
         if touches && !is_fetch(&walk, &step) {
-            ends::deploy_step_started(tx, &walk.build, walk.spec.role, at)?;
+            ends::deploy_step_started(tx, &walk.build, walk.spec.role, now)?;
         }
     }
-    feed(tx, attempt.build, RunEvent::StepStarted { step: PlanId(attempt.step.clone()) }, at)
+    feed(tx, attempt.build, RunEvent::StepStarted { step: PlanId(attempt.step.clone()) }, now)
 }
 
 /// Whether a step only brings something to the worker.
@@ -61,12 +64,23 @@ pub fn attempt_output(
     Ok(())
 }
 
-/// The attempt ended.
+/// The server says that an attempt has ended.
 pub fn attempt_finished(
     tx: &mut Tx<'_>,
     attempt: &AttemptRow,
     ending: &Ending,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    attempt_ended(tx, attempt, ending, now, now)
+}
+
+/// A worker says that an attempt has ended.
+pub fn attempt_ended(
+    tx: &mut Tx<'_>,
+    attempt: &AttemptRow,
+    ending: &Ending,
     at: Timestamp,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     if !attempts::attempt_finish(tx, &attempt.id, &json_text(ending)?, at)? {
         return Ok(());
@@ -81,7 +95,7 @@ pub fn attempt_finished(
     if let (Ending::Exited { status: 0, result, .. }, Some(node)) = (ending, walk.plan.find(&step)) {
         match (&node.kind, result) {
             (PlanKind::Put(put), Some(result)) => {
-                version = Some(save_put(tx, &walk, &put.name, &put.resource, result, at)?);
+                version = Some(save_put(tx, &walk, &put.name, &put.resource, result, now)?);
             }
             (PlanKind::Get(get), Some(result)) => save_get(tx, &walk, &get.resource, result)?,
             (PlanKind::Put(_) | PlanKind::Get(_), None) => {
@@ -92,11 +106,11 @@ pub fn attempt_finished(
         }
     }
     if let Ending::Lost { .. } = ending {
-        ends::step_lost(tx, &walk.build, walk.spec.role, at)?;
+        ends::step_lost(tx, &walk.build, walk.spec.role, now)?;
     }
     let payload = json_text(ending)?;
     events::event_append(tx, attempt.build, at, "ending", Some(&attempt.step), Some(&payload), None)?;
-    feed(tx, attempt.build, RunEvent::StepFinished { step, outcome, version }, at)
+    feed(tx, attempt.build, RunEvent::StepFinished { step, outcome, version }, now)
 }
 
 /// Ends an attempt of which nobody will hear any more: its worker is gone, and its process with it. What its build does
@@ -129,13 +143,13 @@ fn save_put(
     name: &str,
     resource: &str,
     result: &ResourceResult,
-    at: Timestamp,
+    now: Timestamp,
 ) -> Result<Version, StoreError> {
     let version = Version(result.version.clone());
     if let Some(row) = resources::resource_find(tx, walk.build.pipeline, resource)? {
         if let Some(scope) = row.scope {
             let new = NewVersion { version: version.clone(), metadata: pairs(result) };
-            versions::versions_save(tx, scope, &[new], at)?;
+            versions::versions_save(tx, scope, &[new], now)?;
         }
         builds::build_output_add(tx, walk.build.id, name, row.id, &version)?;
     }

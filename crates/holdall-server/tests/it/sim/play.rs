@@ -26,6 +26,9 @@ use super::worker::Worker;
 /// After so many rounds something goes in circles.
 const MOST_ROUNDS: u32 = 400;
 
+/// How much the clock of one worker is behind the server's, and that of the other ahead.
+const SKEW: Span = Span::seconds(2 * 3600);
+
 /// Why something was not done.
 pub enum Failure {
     /// On purpose: the database failed, or its answer was lost.
@@ -92,7 +95,7 @@ impl Sim {
             rules: Rules::default(),
             stalled: false,
             shape: Shape::first(),
-            workers: vec![Worker::new("w1"), Worker::new("w2")],
+            workers: vec![Worker::new("w1", Span(-SKEW.0)), Worker::new("w2", SKEW)],
             fates: Vec::new(),
             pushed: BTreeMap::new(),
             broken_sources: BTreeSet::new(),

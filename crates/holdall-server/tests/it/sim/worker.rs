@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use holdall_engine::time::Timestamp;
+use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 use holdall_protocol::worker::{
     Assignment, CheckOrder, Ending, Fact, HeldAttempt, Hello, History, Orders, Poll, Report, ReportAnswer,
@@ -17,6 +17,8 @@ const OUTPUT: &[u8] = b"one line\n";
 
 pub struct Worker {
     pub name: String,
+    /// How much its clock is ahead of the server's.
+    skew: Span,
     session: u32,
     /// Whether it has to say hello before it polls.
     pub greets: bool,
@@ -40,9 +42,10 @@ struct Held {
 }
 
 impl Worker {
-    pub fn new(name: &str) -> Worker {
+    pub fn new(name: &str, skew: Span) -> Worker {
         Worker {
             name: name.to_owned(),
+            skew,
             session: 1,
             greets: true,
             disk: BTreeMap::new(),
@@ -138,7 +141,8 @@ impl Worker {
         }
         for order in orders.checks {
             let result = versions(&order).map(|found| found.into_iter().map(|version| version.0).collect());
-            self.checked.push(Fact::Checked { check: order.check, at: now.0, result, metadata: Vec::new() });
+            let at = (now + self.skew).0;
+            self.checked.push(Fact::Checked { check: order.check, at, result, metadata: Vec::new() });
         }
         started
     }
@@ -171,7 +175,7 @@ impl Worker {
         let mut held: Vec<&Held> = self.disk.values().collect();
         held.sort_by_key(|held| held.came);
         for held in held {
-            let (attempt, fence, at) = (held.assignment.attempt.clone(), held.assignment.fence, now.0);
+            let (attempt, fence, at) = (held.assignment.attempt.clone(), held.assignment.fence, (now + self.skew).0);
             if !held.told_start {
                 facts.push(Fact::Started { attempt: attempt.clone(), fence, at });
             }
