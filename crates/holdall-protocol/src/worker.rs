@@ -316,6 +316,16 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// The attempt or the check that it is about.
+    pub fn subject(&self) -> &str {
+        match self {
+            Fact::Started { attempt, .. } | Fact::Output { attempt, .. } | Fact::Finished { attempt, .. } => attempt,
+            Fact::Checked { check, .. } => check,
+        }
+    }
+}
+
 /// Bytes in JSON.
 mod base64_bytes {
     use std::fmt;
@@ -418,4 +428,8 @@ pub struct MetadataField {
 pub struct ReportAnswer {
     /// Attempts whose fence is old or that nobody wants any more: to be stopped and removed.
     pub refused: Vec<String>,
+    /// Attempts and checks of which the server took nothing, because what it has of them is damaged. They go on as if
+    /// nothing had been reported, and are reported again after a pause that grows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<String>,
 }

@@ -52,6 +52,11 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::DiskFull(_))
     }
+
+    /// Whether what was asked for is at fault, or the data that it is about: other work may succeed at the same time.
+    pub fn is_confined(&self) -> bool {
+        matches!(self, StoreError::Corrupt(_) | StoreError::Inconsistent(_) | StoreError::Statement(_))
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

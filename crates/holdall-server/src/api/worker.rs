@@ -27,7 +27,7 @@ pub fn routes() -> Router<App> {
 
 async fn hello(State(app): State<App>, Json(hello): Json<Hello>) -> ApiResult<Json<Welcome>> {
     tracing::info!(worker = %hello.name, held = hello.attempts.len(), "a worker says hello");
-    Ok(Json(app.store.write(move |tx| workers::hello(tx, &hello, now())).await?))
+    Ok(Json(workers::hello_each(&app.store, hello).await?))
 }
 
 /// Answers as soon as there is something to do, or when the time is over.
@@ -61,5 +61,5 @@ async fn poll(State(app): State<App>, Json(poll): Json<Poll>) -> ApiResult<Json<
 }
 
 async fn report(State(app): State<App>, Json(report): Json<Report>) -> ApiResult<Json<ReportAnswer>> {
-    Ok(Json(app.store.write(move |tx| workers::report(tx, &report, now())).await?))
+    Ok(Json(workers::report_each(&app.store, report).await?))
 }

@@ -26,7 +26,7 @@ pub(super) async fn run(app: App) {
         let goes_on = match drain(&app.store).await {
             Ok(()) => pace.wait(None).await,
             // One job that cannot be scheduled must not keep the others from being.
-            Err(error) if !error.is_transient() => match one_by_one(&app.store, &mut aside).await {
+            Err(error) if error.is_confined() => match one_by_one(&app.store, &mut aside).await {
                 Ok(()) => pace.wait(None).await,
                 Err(error) => pace.failed(&error).await,
             },
@@ -64,7 +64,7 @@ async fn one_by_one(store: &Store, aside: &mut BTreeMap<JobId, Instant>) -> Resu
             .await;
         match done {
             Ok(()) => {}
-            Err(error) if error.is_transient() => return Err(error),
+            Err(error) if !error.is_confined() => return Err(error),
             Err(error) => {
                 tracing::error!(job.id = job.0, "a job cannot be scheduled and is set aside: {error}");
                 aside.insert(job, Instant::now());

@@ -4,15 +4,15 @@
 //! that is its own and that it does not have is sent again, and a worker that has had it already knows so from its
 //! disk. What it may remove is sent until it asks again.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdall_engine::ids::BuildId;
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 use holdall_protocol::api::code;
 use holdall_protocol::worker::{
-    CheckOrder, Ending, Fact, Hello, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Welcome,
+    Assignment, CheckOrder, Ending, Fact, Hello, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Welcome,
 };
 use holdall_store::attempts::{self, AttemptRow};
 use holdall_store::checks;
@@ -23,6 +23,7 @@ use holdall_store::{Signal, Store, StoreError, Tx};
 use super::{track, watcher};
 use crate::epoch;
 use crate::error::{Error, Refusal, from_json, json_text};
+use crate::lifecycle::now;
 
 /// How often it is written down that a worker that only waits is there.
 pub const SEEN_EVERY: Span = Span::seconds(4);
@@ -48,12 +49,47 @@ const RUNNING: &str = "running";
 /// The longest name of a worker.
 const MAX_NAME: usize = 200;
 
-/// Begins a session: an older one of the same name is over.
+/// Begins a session: an older one of the same name is over. What its worker has lost has ended.
 ///
 /// # Errors
 ///
 /// The name or the number of slots makes no sense.
 pub fn hello(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, Error> {
+    let welcome = welcome(tx, hello, now)?;
+    for attempt in missing(tx, hello)? {
+        lose(tx, hello, &attempt, now)?;
+    }
+    Ok(welcome)
+}
+
+/// The same, where the end of one attempt that cannot be written down does not keep the worker from working.
+pub(crate) async fn hello_each(store: &Store, hello: Hello) -> Result<Welcome, Error> {
+    let hello = Arc::new(hello);
+    let whole = Arc::clone(&hello);
+    match store.write(move |tx| self::hello(tx, &whole, now())).await {
+        Err(Error::Store(error)) if error.is_confined() => {}
+        other => return other,
+    }
+    let greeted = Arc::clone(&hello);
+    let (welcome, missing) =
+        store.write(move |tx| Ok::<_, Error>((welcome(tx, &greeted, now())?, missing(tx, &greeted)?))).await?;
+    for attempt in missing {
+        let (one, of) = (attempt.clone(), Arc::clone(&hello));
+        match store.write(move |tx| lose(tx, &of, &one, now())).await {
+            Err(error) if error.is_confined() => {
+                let (id, build) = (&attempt.id, attempt.build.0);
+                tracing::error!(worker = %hello.name, attempt = id, build, "a lost step cannot be ended: {error}");
+                // As long as it has not ended, it must not be sent again.
+                store.write(move |tx| attempts::attempt_started(tx, &attempt.id, now())).await?;
+            }
+            other => other?,
+        }
+    }
+    Ok(welcome)
+}
+
+/// The session itself.
+fn welcome(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, Error> {
     if hello.name.is_empty() || hello.name.len() > MAX_NAME || hello.name.chars().any(char::is_control) {
         return Err(Error::invalid(format!("a worker's name has 1 to {MAX_NAME} characters")));
     }
@@ -83,28 +119,29 @@ pub fn hello(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, 
             welcome.resume.insert(attempt.id, u64::try_from(attempt.output_offset).unwrap_or(0));
         }
     }
-    lose_missing(tx, hello, now)?;
     // What this worker was told may never have arrived.
     attempts::attempt_stops_unsent(tx, &hello.name)?;
     checks::check_abandon(tx, &hello.name, now)?;
     Ok(welcome)
 }
 
-/// Ends what ran on a worker that does not have it any more. What was assigned to it and never reported as started may
-/// not have arrived, and is sent again; unless its disk was lost, which shows in what ran.
-fn lose_missing(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<(), StoreError> {
+/// What a worker had and does not have any more. What was assigned to it and never reported as started may not have
+/// arrived, and is sent again; unless its disk was lost, which shows in what ran.
+fn missing(tx: &mut Tx<'_>, hello: &Hello) -> Result<Vec<AttemptRow>, StoreError> {
     let held: BTreeSet<&str> = hello.attempts.iter().map(|held| held.attempt.as_str()).collect();
     let mut missing = attempts::attempt_list_of_worker(tx, &hello.name)?;
     missing.retain(|attempt| !held.contains(attempt.id.as_str()));
     if !missing.iter().any(|attempt| attempt.state == "running") {
-        return Ok(());
+        missing.clear();
     }
-    for attempt in missing {
-        tracing::error!(worker = %hello.name, attempt = %attempt.id, "a worker has lost a step that ran on it");
-        let message = format!("worker {} does not have it any more: its work folder was lost or changed", hello.name);
-        track::attempt_finished(tx, &attempt, &Ending::Lost { message }, now)?;
-    }
-    Ok(())
+    Ok(missing)
+}
+
+/// Ends an attempt that its worker does not have any more.
+fn lose(tx: &mut Tx<'_>, hello: &Hello, attempt: &AttemptRow, now: Timestamp) -> Result<(), StoreError> {
+    tracing::error!(worker = %hello.name, attempt = %attempt.id, "a worker has lost a step that ran on it");
+    let message = format!("worker {} does not have it any more: its work folder was lost or changed", hello.name);
+    track::attempt_finished(tx, attempt, &Ending::Lost { message }, now)
 }
 
 /// The worker of a session that counts.
@@ -169,13 +206,11 @@ pub fn orders(tx: &mut Tx<'_>, poll: &Poll, now: Timestamp) -> Result<Orders, Er
     seen(tx, &worker, now)?;
     let mut orders = Orders::default();
     let own = attempts::attempt_list_of_worker(tx, &worker.name)?;
-    for attempt in own.iter().filter(|attempt| is_resent(attempt, poll)) {
-        orders.start.push(from_json(&attempt.assignment)?);
-    }
+    orders.start.extend(own.iter().filter(|attempt| is_resent(attempt, poll)).filter_map(assignment));
     let free = free_slots(&worker, &own);
     for attempt in fitting(tx, &worker, free)? {
         if attempts::attempt_assign(tx, &attempt, &worker.name, now)? {
-            orders.start.push(from_json(&attempt.assignment)?);
+            orders.start.extend(assignment(&attempt));
         }
     }
     for attempt in attempts::attempt_list_to_stop(tx, &worker.name)? {
@@ -203,6 +238,16 @@ pub fn orders(tx: &mut Tx<'_>, poll: &Poll, now: Timestamp) -> Result<Orders, Er
 /// Whether orders are worth being sent at once. What can be removed can wait for company.
 pub fn is_urgent(orders: &Orders) -> bool {
     !orders.start.is_empty() || !orders.stop.is_empty() || !orders.checks.is_empty()
+}
+
+/// What the worker is told of an attempt. One that cannot be read must not keep the others from being told.
+fn assignment(attempt: &AttemptRow) -> Option<Assignment> {
+    from_json(&attempt.assignment)
+        .inspect_err(|error| {
+            let (id, build) = (&attempt.id, attempt.build.0);
+            tracing::error!(attempt = id, build, "a step cannot be given to a worker: {error}");
+        })
+        .ok()
 }
 
 fn is_resent(attempt: &AttemptRow, poll: &Poll) -> bool {
@@ -320,7 +365,42 @@ pub fn report(tx: &mut Tx<'_>, report: &Report, now: Timestamp) -> Result<Report
             }
         }
     }
-    Ok(ReportAnswer { refused: refused.into_iter().collect() })
+    Ok(ReportAnswer { refused: refused.into_iter().collect(), later: Vec::new() })
+}
+
+/// The same, where what cannot be taken of one attempt or check does not keep the rest from being taken.
+///
+/// # Errors
+///
+/// Those of [`report`]. Then some of it may have been taken, and the worker reports it again.
+pub(crate) async fn report_each(store: &Store, report: Report) -> Result<ReportAnswer, Error> {
+    let report = Arc::new(report);
+    let whole = Arc::clone(&report);
+    match store.write(move |tx| self::report(tx, &whole, now())).await {
+        Err(Error::Store(error)) if error.is_confined() => {}
+        other => return other,
+    }
+    let mut parts: BTreeMap<&str, Vec<Fact>> = BTreeMap::new();
+    for fact in &report.facts {
+        parts.entry(fact.subject()).or_default().push(fact.clone());
+    }
+    let mut answer = ReportAnswer::default();
+    for (subject, facts) in parts {
+        let part = Report { name: report.name.clone(), session: report.session.clone(), facts };
+        match store.write(move |tx| self::report(tx, &part, now())).await {
+            Ok(taken) => answer.refused.extend(taken.refused),
+            Err(Error::Store(error)) if error.is_confined() => {
+                let id = subject.to_owned();
+                let attempt = store.read(move |tx| attempts::attempt_get(tx, &id)).await.ok().flatten();
+                let build = attempt.map(|attempt| attempt.build.0);
+                let worker = &report.name;
+                tracing::error!(%worker, subject, build, "what a worker reports cannot be taken, and is set aside: {error}");
+                answer.later.push(subject.to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answer)
 }
 
 /// Takes a fact about an attempt; `false` where nobody wants to hear of it any more.
@@ -349,7 +429,7 @@ fn believed(at: i64, now: Timestamp) -> Timestamp {
 }
 
 fn found(
-    versions: &[std::collections::BTreeMap<String, String>],
+    versions: &[BTreeMap<String, String>],
     metadata: &[Vec<holdall_protocol::worker::MetadataField>],
 ) -> Vec<NewVersion> {
     versions

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use holdall_engine::status::BuildStatus;
-use holdall_protocol::worker::{Assignment, Fact, MetadataField};
+use holdall_protocol::worker::{Assignment, Fact, MetadataField, Report};
 use holdall_server::lifecycle::now;
-use holdall_store::{attempts, checks, resources, versions};
+use holdall_store::{attempts, checks, events, resources, versions};
 use serde_json::json;
 
 use crate::flow::ONE_TASK;
@@ -15,6 +15,8 @@ on_both_databases!(
     a_worker_that_lost_its_disk_is_not_believed_to_have_finished,
     old_sessions_and_fences_are_refused,
     checks_keep_what_the_type_says_of_versions,
+    a_damaged_build_keeps_no_other_from_being_reported,
+    a_lost_step_of_a_damaged_build_keeps_no_worker_away,
 );
 
 /// A build of one task whose task a worker has.
@@ -78,6 +80,62 @@ fn old_sessions_and_fences_are_refused(place: &Place) {
     assert_eq!((poll.status, report.status), (409, 409), "{poll:?}");
     newer.report(&server, vec![started(&task), finished(&task, success(&task))]);
     assert_eq!(server.build(build).status, BuildStatus::Succeeded);
+}
+
+fn a_damaged_build_keeps_no_other_from_being_reported(place: &Place) {
+    let server = TestServer::start(place);
+    let job = server.job(server.pipeline("p", ONE_TASK), "build");
+    let mut worker = FakeWorker::new("w");
+    worker.hello(&server);
+    let broken = server.trigger(job);
+    let bad = worker.take(&server);
+    assert_eq!(bad.build, broken.0);
+    let healthy = server.trigger(job);
+    let good = worker.take(&server);
+    assert_eq!(good.build, healthy.0);
+    // Nobody can replay this journal.
+    server
+        .store()
+        .write_blocking(move |tx| events::event_append(tx, broken, now(), "run", None, Some("{"), None))
+        .unwrap();
+    let before = server.journal(broken).len();
+    let facts: Vec<Fact> = [started(&bad), started(&good), output(&bad, 0, b"bad"), output(&good, 0, b"good")].into();
+    let answer = worker.report(&server, facts);
+    assert_eq!((answer.refused, answer.later), (vec![], vec![bad.attempt.clone()]));
+    assert_eq!(server.journal(broken).len(), before, "all of it is reported again");
+    let facts = vec![finished(&good, success(&good)), finished(&bad, success(&bad))];
+    let answer = worker.report(&server, facts);
+    assert_eq!((answer.refused, answer.later), (vec![], vec![bad.attempt.clone()]));
+    assert_eq!(server.build(healthy).status, BuildStatus::Succeeded);
+    assert_eq!(server.build(broken).status, BuildStatus::Started);
+
+    // An old session is an old session for all of them.
+    let newer = FakeWorker { session: "w-2".to_owned(), held: worker.held.clone(), ..FakeWorker::new("w") };
+    newer.hello(&server);
+    let report = Report { name: worker.name, session: worker.session, facts: vec![started(&bad)] };
+    assert_eq!(server.send("POST", "/worker/report", &report).status, 409);
+}
+
+fn a_lost_step_of_a_damaged_build_keeps_no_worker_away(place: &Place) {
+    let server = TestServer::start(place);
+    let job = server.job(server.pipeline("p", ONE_TASK), "build");
+    let mut worker = FakeWorker::new("w");
+    worker.hello(&server);
+    let broken = server.trigger(job);
+    let bad = worker.take(&server);
+    let healthy = server.trigger(job);
+    let good = worker.take(&server);
+    worker.report(&server, vec![started(&good)]);
+    server
+        .store()
+        .write_blocking(move |tx| events::event_append(tx, broken, now(), "run", None, Some("{"), None))
+        .unwrap();
+    let mut again = FakeWorker { session: "w-2".to_owned(), ..FakeWorker::new("w") };
+    assert_eq!(again.hello(&server).resume, BTreeMap::new());
+    assert_eq!(server.build(healthy).status, BuildStatus::Errored);
+    assert_eq!(server.build(broken).status, BuildStatus::Started);
+    let next = server.trigger(job);
+    assert_eq!(again.take(&server).build, next.0, "what is lost is not sent again: {}", bad.attempt);
 }
 
 fn checks_keep_what_the_type_says_of_versions(place: &Place) {

@@ -4,17 +4,20 @@
 //! steps print or with how long the server is away: there is one batch of at most about [`BATCH`] bytes. The files
 //! are followed with inotify, not on a clock: a write wakes the thread. While it is busy sending, what comes
 //! gathers in the files and goes out together.
+//!
+//! What the server cannot take of one attempt or check ([`holdall_protocol::worker::ReportAnswer::later`]) is set aside
+//! for a pause that grows, and the rest goes on. The step runs on meanwhile, and its output is kept in its file.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use holdall_protocol::worker::{Assignment, Ending, Fact, Report, Stream};
+use holdall_protocol::worker::{Assignment, Ending, Fact, Report, ReportAnswer, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
@@ -35,6 +38,12 @@ const SAME_TIME: i64 = 5_000;
 
 /// How often files are looked at that the system does not want to watch, in milliseconds.
 const BLIND: u16 = 100;
+
+/// How long what the server could not take is set aside for, the first time: somebody may be at work on the database.
+const ASIDE: Duration = Duration::from_secs(1);
+
+/// The longest that it is.
+const LONGEST_ASIDE: Duration = Duration::from_secs(300);
 
 /// Everything that is to be reported, and the thread that does.
 #[derive(Debug)]
@@ -59,10 +68,19 @@ struct State {
     followed: BTreeMap<String, Followed>,
     /// Facts that are in no file: results of checks, attempts that have no folder.
     loose: VecDeque<Fact>,
+    /// What the server could not take, by attempt or check.
+    aside: BTreeMap<String, Aside>,
     /// How often the server has said what it has: what was put together before may not fit any more.
     hellos: u64,
     /// Where the next report begins, so that no attempt has to wait behind a busy one.
     turn: Option<String>,
+}
+
+/// Something that is not reported for a while.
+#[derive(Debug)]
+struct Aside {
+    pause: Duration,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -76,6 +94,17 @@ struct Followed {
     finished_sent: bool,
     /// Changes when the server says that it has less than was believed: what is on its way then does not count.
     generation: u64,
+}
+
+/// What a batch brings the server.
+struct Sending {
+    facts: Vec<Fact>,
+    /// How far the attempts are then.
+    progress: Vec<Progress>,
+    /// Which of the loose facts are in it.
+    loose: BTreeSet<usize>,
+    /// When what is set aside can go.
+    again: Option<Instant>,
 }
 
 /// How far an attempt is when a batch has arrived.
@@ -152,6 +181,8 @@ impl Reporter {
         let mut state = self.state();
         state.welcomed = true;
         state.hellos += 1;
+        // It may be another server, or have been repaired.
+        state.aside.clear();
         drop(state);
         self.wake();
     }
@@ -178,7 +209,11 @@ impl Reporter {
 
     /// Nothing of the attempt is reported any more.
     pub fn leave(&self, attempt: &str) {
-        let left = self.state().followed.remove(attempt);
+        let left = {
+            let mut state = self.state();
+            state.aside.remove(attempt);
+            state.followed.remove(attempt)
+        };
         if let Some(watch) = left.and_then(|followed| followed.watch) {
             // Fails where the folder is gone, and its watch with it.
             let _ = self.inotify.rm_watch(watch);
@@ -202,34 +237,31 @@ impl Reporter {
     /// server does not want. Ends when it is stopped, or with an error when the session is old.
     pub fn run(&self, refused: &dyn Fn(&str)) -> Result<(), Failure> {
         let mut buffer = Vec::new();
-        while let Some((facts, progress, loose)) = self.batch(&mut buffer) {
-            if facts.is_empty() {
-                self.wait();
+        while let Some(sending) = self.batch(&mut buffer) {
+            if sending.facts.is_empty() {
+                self.wait(sending.again);
                 continue;
             }
-            match self.send(facts)? {
-                None => {}
-                Some(unwanted) => {
-                    self.sent(progress, loose);
-                    for attempt in unwanted {
-                        refused(&attempt);
-                    }
+            if let Some(answer) = self.send(sending.facts)? {
+                self.sent(sending.progress, &sending.loose, &answer.later);
+                for attempt in answer.refused {
+                    refused(&attempt);
                 }
             }
         }
         Ok(())
     }
 
-    /// Sends a batch until the server has it. Gives the attempts that it does not want; `None` where the batch is to
-    /// be put together anew because the server said hello again meanwhile, or not at all because this ends.
-    fn send(&self, facts: Vec<Fact>) -> Result<Option<Vec<String>>, Failure> {
+    /// Sends a batch until the server has it. Gives its answer; `None` where the batch is to be put together anew because
+    /// the server said hello again meanwhile, or not at all because this ends.
+    fn send(&self, facts: Vec<Fact>) -> Result<Option<ReportAnswer>, Failure> {
         let report = Report { name: self.name.clone(), session: self.session.clone(), facts };
         let mut backoff = Backoff::default();
         let hellos = self.state().hellos;
         let mut warned = false;
         loop {
             match self.client.report(&report) {
-                Ok(answer) => return Ok(Some(answer.refused)),
+                Ok(answer) => return Ok(Some(answer)),
                 Err(failure @ Failure::Conflict(_)) => return Err(failure),
                 Err(failure) => {
                     if !warned {
@@ -246,28 +278,31 @@ impl Reporter {
         }
     }
 
-    /// The next batch, what will have been reported when it has arrived, and how many loose facts are in it; `None`
-    /// when the thread is to end.
-    fn batch(&self, buffer: &mut Vec<u8>) -> Option<(Vec<Fact>, Vec<Progress>, usize)> {
+    /// The next batch; `None` when the thread is to end.
+    fn batch(&self, buffer: &mut Vec<u8>) -> Option<Sending> {
         let mut state = self.state();
         if state.stopping {
             return None;
         }
         if !state.welcomed {
-            return Some((Vec::new(), Vec::new(), 0));
+            return Some(Sending { facts: Vec::new(), progress: Vec::new(), loose: BTreeSet::new(), again: None });
         }
+        let now = Instant::now();
+        let is_aside = |subject: &str| state.aside.get(subject).is_some_and(|aside| aside.until > now);
+        let again = state.aside.values().map(|aside| aside.until).filter(|until| *until > now).min();
         let mut batch = Batch { facts: Vec::new(), room: BATCH };
-        for fact in &state.loose {
+        let mut loose = BTreeSet::new();
+        for (index, fact) in state.loose.iter().enumerate().filter(|(_, fact)| !is_aside(fact.subject())) {
             if batch.room == 0 {
                 break;
             }
             batch.push(fact.clone());
+            loose.insert(index);
         }
-        let loose = batch.facts.len();
-        let turn = state.turn.take().unwrap_or_default();
+        let turn = state.turn.clone().unwrap_or_default();
         let order = state.followed.range(turn.clone()..).chain(state.followed.range(..turn));
         let mut waiting: Vec<(&Followed, Progress)> = order
-            .filter(|(_, followed)| !followed.finished_sent)
+            .filter(|(attempt, followed)| !followed.finished_sent && !is_aside(attempt))
             .map(|(attempt, followed)| (followed, followed.progress(attempt)))
             .collect();
         let mut progress = Vec::new();
@@ -286,13 +321,27 @@ impl Reporter {
         let turn = waiting.first().map(|(_, at)| at.attempt.clone());
         progress.extend(waiting.into_iter().map(|(_, at)| at));
         state.turn = turn;
-        Some((batch.facts, progress, loose))
+        Some(Sending { facts: batch.facts, progress, loose, again })
     }
 
-    fn sent(&self, progress: Vec<Progress>, loose: usize) {
+    /// The server has a batch, but for what it has set aside.
+    fn sent(&self, progress: Vec<Progress>, loose: &BTreeSet<usize>, later: &[String]) {
         let mut state = self.state();
-        state.loose.drain(..loose);
-        for done in progress {
+        let State { loose: facts, aside, .. } = &mut *state;
+        let later: BTreeSet<&str> = later.iter().map(String::as_str).collect();
+        for subject in &later {
+            set_aside(aside, subject);
+        }
+        let mut index = 0..;
+        facts.retain(|fact| {
+            let is_taken = index.next().is_some_and(|index| loose.contains(&index)) && !later.contains(fact.subject());
+            if is_taken {
+                aside.remove(fact.subject());
+            }
+            !is_taken
+        });
+        for done in progress.into_iter().filter(|done| !later.contains(done.attempt.as_str())) {
+            state.aside.remove(&done.attempt);
             let Some(followed) = state.followed.get_mut(&done.attempt) else { continue };
             if followed.generation == done.generation {
                 followed.cursor = done.cursor;
@@ -302,12 +351,21 @@ impl Reporter {
         }
     }
 
-    /// Sleeps until a file changes or someone wakes the thread.
-    fn wait(&self) {
+    /// Sleeps until a file changes, someone wakes the thread, or what was set aside is to be reported.
+    fn wait(&self, again: Option<Instant>) {
         let mut fds =
             [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN), PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
         let blind = self.state().followed.values().any(|followed| followed.watch.is_none() && !followed.finished_sent);
-        let _ = poll(&mut fds, if blind { PollTimeout::from(BLIND) } else { PollTimeout::NONE });
+        let timeout = match again {
+            _ if blind => PollTimeout::from(BLIND),
+            None => PollTimeout::NONE,
+            Some(again) => {
+                // Rounded up: waking too early would make the loop spin.
+                let left = again.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let _ = poll(&mut fds, timeout);
         // What has changed is found by looking; the events only wake.
         while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
         let mut bytes = [0; 64];
@@ -325,6 +383,14 @@ impl Reporter {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets something be reported after a pause, a longer one each time.
+fn set_aside(all: &mut BTreeMap<String, Aside>, subject: &str) {
+    let pause = all.get(subject).map_or(ASIDE, |before| (before.pause * 2).min(LONGEST_ASIDE));
+    let seconds = pause.as_secs();
+    tracing::error!(subject, "the server cannot take what is reported of this; it is told again in {seconds} s");
+    all.insert(subject.to_owned(), Aside { pause, until: Instant::now() + pause });
 }
 
 /// Facts that go out together.

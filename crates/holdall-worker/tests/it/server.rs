@@ -46,6 +46,10 @@ pub struct State {
     pub checked: BTreeMap<String, Result<Vec<BTreeMap<String, String>>, String>>,
     pub hellos: Vec<Hello>,
     pub refuse: HashSet<String>,
+    /// Of which nothing can be taken.
+    pub damaged: HashSet<String>,
+    /// How often it was tried in vain.
+    pub in_vain: usize,
     /// Which installation it is.
     pub installation: Option<String>,
     /// What reports are answered with in place of 200.
@@ -253,12 +257,18 @@ fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State
             }
             let report: Report = serde_json::from_slice(body).unwrap();
             state.largest_report = state.largest_report.max(body.len());
-            let mut refused = Vec::new();
+            let (mut refused, mut later) = (Vec::new(), Vec::new());
             for fact in report.facts {
-                state.take(fact, &mut refused);
+                if state.damaged.contains(fact.subject()) {
+                    later.push(fact.subject().to_owned());
+                } else {
+                    state.take(fact, &mut refused);
+                }
             }
+            later.dedup();
+            state.in_vain += later.len();
             shared.1.notify_all();
-            (200, serde_json::to_string(&ReportAnswer { refused }).unwrap())
+            (200, serde_json::to_string(&ReportAnswer { refused, later }).unwrap())
         }
         _ => (404, String::new()),
     }

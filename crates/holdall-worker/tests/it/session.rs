@@ -133,6 +133,36 @@ fn reports_that_fail_are_sent_again() {
 }
 
 #[test]
+fn what_the_server_cannot_take_of_one_step_keeps_no_other_from_being_reported() {
+    let setup = Setup::new();
+    let go = setup.dir.path().join("go");
+    setup.server.state().damaged.extend(["bad".to_owned(), "check".to_owned()]);
+    setup.server.order(|orders| {
+        orders.checks.push(CheckOrder {
+            check: "check".into(),
+            resource_type: "scripted".into(),
+            source: json!({"check": "echo '[]'"}),
+            version: None,
+            timeout_seconds: 30.0,
+        });
+    });
+    let script = format!("echo one; while ! [ -e {} ]; do sleep 0.01; done; echo two", go.display());
+    setup.server.give(attempt("bad", task(&script)));
+    setup.server.wait("the bad ones are reported", |state| (state.in_vain >= 2).then_some(()));
+    assert_eq!(setup.run("good", task("echo good")).1.text(), "good\n");
+    setup.server.wait("the bad ones are reported again", |state| (state.in_vain >= 4).then_some(()));
+    assert!(runs(setup.pids("bad").0), "nobody wants it stopped");
+    assert_eq!(setup.run("better", task("echo better")).1.text(), "better\n");
+    std::fs::write(go, "").unwrap();
+    eventually("the step ends", || setup.folder("bad").join("ending.json").exists());
+    setup.server.state().damaged.clear();
+    let (ending, seen) = setup.server.finished("bad");
+    assert_eq!((ending, seen.text().as_str(), seen.started), (exited(0, &[]), "one\ntwo\n", 1));
+    setup.server.wait("the check is reported", |state| state.checked.get("check").cloned()).unwrap();
+    assert!(setup.server.state().in_vain < 20, "it is tried now and then");
+}
+
+#[test]
 fn an_order_that_comes_twice_is_followed_once() {
     let mut setup = Setup::new();
     let marker = setup.dir.path().join("marker");
