@@ -39,6 +39,19 @@ pub struct Hello {
     /// The farthest history that it was told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+    /// Why it may have begun attempts that it does not name, where it may. It says so until it has had a [`Welcome`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgot: Option<Forgot>,
+}
+
+/// Why a worker does not know of every attempt that it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forgot {
+    /// Its work folder is new. One of the same name may have had another.
+    NewFolder,
+    /// Its machine was started anew: what it wrote last may never have reached the disk.
+    Restart,
 }
 
 /// How far the history of a server goes, as its workers remember it: a database that ends before is not what it was.

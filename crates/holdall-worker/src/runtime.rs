@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! WORKDIR/lock                        one worker at a time
+//! WORKDIR/welcomed                    which boot of the machine a server has heard of
 //! WORKDIR/attempts/ATTEMPT/           one try to run one step; kept until the server says that it can go
 //!     assignment.json                 what the server wants; a folder without it is not an attempt
 //!     (the shim's files)              see [`crate::shim`]
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use holdall_protocol::worker::{Assignment, Ending, StepSpec};
 use sha2::{Digest, Sha256};
 
+use crate::process;
 use crate::shim::{ExitRecord, read_json, write_json};
 
 pub mod artifacts;
@@ -65,6 +67,8 @@ pub struct Runtime {
     work_dir: PathBuf,
     executable: PathBuf,
     path: String,
+    /// Which boot of the machine this is.
+    boot: String,
     /// Held for the worker's life.
     _lock: File,
 }
@@ -107,12 +111,18 @@ impl Runtime {
         for folder in ["attempts", "builds", "caches", "gets"] {
             DirBuilder::new().recursive(true).mode(0o700).create(work_dir.join(folder)).map_err(failed)?;
         }
-        Ok(Runtime { work_dir, executable: executable.to_owned(), path: path.to_owned(), _lock: lock })
+        let (executable, path, boot) = (executable.to_owned(), path.to_owned(), process::boot());
+        Ok(Runtime { work_dir, executable, path, boot, _lock: lock })
     }
 
     /// The worker's folder, as an absolute path.
     pub fn work_dir(&self) -> &Path {
         &self.work_dir
+    }
+
+    /// Which boot of the machine this is.
+    pub fn boot(&self) -> &str {
+        &self.boot
     }
 
     /// The folder of an attempt.

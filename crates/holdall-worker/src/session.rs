@@ -17,11 +17,13 @@ use crate::runtime::{self, OpenError, Runtime};
 mod check;
 mod client;
 mod history;
+mod memory;
 mod report;
 
 use check::Checks;
 use client::{Client, Failure};
 use history::Remembered;
+use memory::Memory;
 use report::Reporter;
 
 /// How many attempts that are gone are remembered, so that a late order does not start one again.
@@ -120,6 +122,7 @@ impl Worker {
         let checks = Checks::new(&config, runtime.work_dir(), Arc::clone(&reporter));
         let shared = Arc::new(Shared {
             history: Remembered::open(runtime.work_dir()),
+            memory: Memory::open(runtime.work_dir(), runtime.boot()),
             runtime,
             client,
             session_id,
@@ -203,6 +206,7 @@ struct Shared {
     reporter: Arc<Reporter>,
     checks: Arc<Checks>,
     history: Remembered,
+    memory: Memory,
     end: End,
     attempts: Mutex<Attempts>,
 }
@@ -294,6 +298,7 @@ impl Shared {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 attempts,
                 history: self.history.get(),
+                forgot: self.memory.forgot(),
             };
             match self.client.hello(&hello) {
                 Ok(welcome) => return Ok(Some(welcome)),
@@ -312,6 +317,8 @@ impl Shared {
 
     /// Goes on with what the server still wants, from where it has it, and drops the rest.
     fn welcomed(self: &Arc<Shared>, welcome: &Welcome, on_disk: Vec<Assignment>) {
+        // Before it is given anything.
+        self.memory.begins();
         let before = self.history.installation();
         self.history.learn(welcome.history.as_ref());
         for found in on_disk {

@@ -220,6 +220,7 @@ mod tests {
             version: "0".to_owned(),
             attempts: Vec::new(),
             history: None,
+            forgot: None,
         }
     }
 

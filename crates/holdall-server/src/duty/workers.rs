@@ -2,7 +2,7 @@
 //!
 //! Nothing that a worker was told counts as having arrived. What it has of attempts it says in each poll: an attempt
 //! that is its own and that it does not have is sent again, and a worker that has had it already knows so from its
-//! disk. What it may remove is sent until it asks again.
+//! disk. Where it cannot know, it says so ([`Forgot`]), and what it does not have is lost. What it may remove is sent until it asks again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,8 @@ use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 use holdall_protocol::api::code;
 use holdall_protocol::worker::{
-    Assignment, CheckOrder, Ending, Fact, Hello, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason, Welcome,
+    Assignment, CheckOrder, Ending, Fact, Forgot, Hello, Orders, Poll, Report, ReportAnswer, StopOrder, StopReason,
+    Welcome,
 };
 use holdall_store::attempts::{self, AttemptRow};
 use holdall_store::checks;
@@ -126,12 +127,13 @@ fn welcome(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, Er
 }
 
 /// What a worker had and does not have any more. What was assigned to it and never reported as started may not have
-/// arrived, and is sent again; unless its disk was lost, which shows in what ran.
+/// arrived, and is sent again; unless the worker says that it may have forgotten it, or its disk was lost, which shows
+/// in what ran: then it may have begun, and nothing begins twice.
 fn missing(tx: &mut Tx<'_>, hello: &Hello) -> Result<Vec<AttemptRow>, StoreError> {
     let held: BTreeSet<&str> = hello.attempts.iter().map(|held| held.attempt.as_str()).collect();
     let mut missing = attempts::attempt_list_of_worker(tx, &hello.name)?;
     missing.retain(|attempt| !held.contains(attempt.id.as_str()));
-    if !missing.iter().any(|attempt| attempt.state == "running") {
+    if hello.forgot.is_none() && !missing.iter().any(|attempt| attempt.state == "running") {
         missing.clear();
     }
     Ok(missing)
@@ -140,7 +142,12 @@ fn missing(tx: &mut Tx<'_>, hello: &Hello) -> Result<Vec<AttemptRow>, StoreError
 /// Ends an attempt that its worker does not have any more.
 fn lose(tx: &mut Tx<'_>, hello: &Hello, attempt: &AttemptRow, now: Timestamp) -> Result<(), StoreError> {
     tracing::error!(worker = %hello.name, attempt = %attempt.id, "a worker has lost a step that ran on it");
-    let message = format!("worker {} does not have it any more: its work folder was lost or changed", hello.name);
+    let why = match hello.forgot {
+        None => "its work folder was lost or changed",
+        Some(Forgot::NewFolder) => "its work folder is new and says nothing of what was begun before",
+        Some(Forgot::Restart) => "its machine was started anew, and what it had noted last may be lost",
+    };
+    let message = format!("worker {} does not have it any more: {why}", hello.name);
     track::attempt_finished(tx, attempt, &Ending::Lost { message }, now)
 }
 

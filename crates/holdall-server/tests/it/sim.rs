@@ -152,6 +152,7 @@ fn what_broke_a_rule_once_does_not_do_so_again() {
             "deploy-fails-once-more-after-the-tests",
             include_str!("sim/plans/deploy-fails-once-more-after-the-tests.plan"),
         ),
+        ("disk-lost-before-the-first-report", include_str!("sim/plans/disk-lost-before-the-first-report.plan")),
         ("environment-before-is-removed", include_str!("sim/plans/environment-before-is-removed.plan")),
         ("frozen-at-a-bag-that-has-not-passed", include_str!("sim/plans/frozen-at-a-bag-that-has-not-passed.plan")),
         ("lock-taken-while-a-pipeline-waits", include_str!("sim/plans/lock-taken-while-a-pipeline-waits.plan")),

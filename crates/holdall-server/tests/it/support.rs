@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use holdall_engine::ids::{BuildId, JobId, PipelineId};
 use holdall_engine::status::BuildStatus;
 use holdall_protocol::worker::{
-    Assignment, CheckOrder, Ending, Fact, HeldAttempt, Hello, History, Orders, Poll, Report, ReportAnswer,
+    Assignment, CheckOrder, Ending, Fact, Forgot, HeldAttempt, Hello, History, Orders, Poll, Report, ReportAnswer,
     ResourceResult, StepSpec, Stream, Welcome,
 };
 use holdall_server::lifecycle::now;
@@ -297,6 +297,8 @@ pub struct FakeWorker {
     pub held: BTreeMap<String, Assignment>,
     /// What it remembers of the server's history.
     pub history: Option<History>,
+    /// Why it may have had more than it holds.
+    pub forgot: Option<Forgot>,
     /// Whether it reports everything twice.
     pub twice: bool,
 }
@@ -311,6 +313,7 @@ impl FakeWorker {
             team: None,
             held: BTreeMap::new(),
             history: None,
+            forgot: None,
             twice: false,
         }
     }
@@ -327,6 +330,7 @@ impl FakeWorker {
             version: "0".to_owned(),
             attempts: held.map(|held| HeldAttempt { attempt: held.attempt.clone(), fence: held.fence }).collect(),
             history: self.history.clone(),
+            forgot: self.forgot,
         };
         server.ask("POST", "/worker/hello", &hello)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdall_engine::status::BuildStatus;
-use holdall_protocol::worker::{Assignment, Fact, MetadataField, Report};
+use holdall_protocol::worker::{Assignment, Fact, Forgot, MetadataField, Report};
 use holdall_server::lifecycle::now;
 use holdall_store::{attempts, checks, events, resources, versions};
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::support::{FakeWorker, Place, TestServer, all_facts, finished, on_both
 
 on_both_databases!(
     a_worker_that_lost_its_disk_is_not_believed_to_have_finished,
+    what_a_worker_may_have_begun_and_forgotten_is_not_sent_again,
     old_sessions_and_fences_are_refused,
     checks_keep_what_the_type_says_of_versions,
     a_damaged_build_keeps_no_other_from_being_reported,
@@ -45,6 +46,36 @@ fn a_worker_that_lost_its_disk_is_not_believed_to_have_finished(place: &Place) {
     assert!(said[0].contains("nobody knows how this step ended") && said[0].contains("worker w"), "{said:?}");
     // Should it find the step again, it is to stop it.
     assert_eq!(worker.report(&server, vec![output(&task, 0, b"late")]).refused, [task.attempt]);
+}
+
+fn what_a_worker_may_have_begun_and_forgotten_is_not_sent_again(place: &Place) {
+    let server = TestServer::start(place);
+    let job = server.job(server.pipeline("p", ONE_TASK), "build");
+    for (forgot, why) in [(Forgot::NewFolder, "its work folder is new"), (Forgot::Restart, "was started anew")] {
+        let mut worker = FakeWorker { forgot: Some(forgot), ..FakeWorker::new("w") };
+        worker.hello(&server);
+        let [(first, kept), (second, gone)] = [(); 2].map(|()| (server.trigger(job), worker.take(&server)));
+        let builds = [first, second];
+        // It has begun both, and has said so of neither.
+        worker.session = "w-2".to_owned();
+        worker.held.remove(&gone.attempt);
+        let welcome = worker.hello(&server);
+        assert_eq!(welcome.resume.keys().collect::<Vec<_>>(), [&kept.attempt]);
+        let status = builds.map(|build| server.build(build).status);
+        assert_eq!(status, [BuildStatus::Started, BuildStatus::Errored], "{forgot:?}");
+        let said = server.journal(builds[1]).into_iter().find(|row| row.kind == "note").and_then(|row| row.payload);
+        assert!(said.as_ref().is_some_and(|said| said.contains(why)), "{said:?}");
+        assert_eq!(worker.report(&server, all_facts(&gone)).refused, [gone.attempt]);
+        assert_eq!(worker.report(&server, all_facts(&kept)).refused, [""; 0]);
+    }
+    // Where it has forgotten nothing, the answer was lost on the way.
+    let mut worker = FakeWorker::new("w");
+    worker.hello(&server);
+    let build = server.trigger(job);
+    let lost = worker.poll(&server).start.remove(0);
+    worker.hello(&server);
+    assert_eq!(worker.take(&server), lost);
+    assert_eq!(server.build(build).status, BuildStatus::Started);
 }
 
 fn old_sessions_and_fences_are_refused(place: &Place) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use holdall_protocol::worker::{CheckOrder, Ending};
+use holdall_protocol::worker::{CheckOrder, Ending, Forgot};
 use serde_json::json;
 
 use crate::server::Server;
@@ -160,6 +160,23 @@ fn what_the_server_cannot_take_of_one_step_keeps_no_other_from_being_reported() 
     assert_eq!((ending, seen.text().as_str(), seen.started), (exited(0, &[]), "one\ntwo\n", 1));
     setup.server.wait("the check is reported", |state| state.checked.get("check").cloned()).unwrap();
     assert!(setup.server.state().in_vain < 20, "it is tried now and then");
+}
+
+#[test]
+fn a_worker_says_where_it_may_have_forgotten_what_it_has_begun() {
+    let mut setup = Setup::new();
+    let heard = setup.dir.path().join("welcomed");
+    let said = |setup: &Setup, hellos: usize| {
+        setup.server.wait("the worker says hello", |state| Some(state.hellos.get(hellos - 1)?.forgot))
+    };
+    assert_eq!(said(&setup, 1), Some(Forgot::NewFolder));
+    eventually("it is noted that the server has heard it", || heard.exists());
+    setup.restart_worker();
+    assert_eq!(said(&setup, 2), None);
+    setup.kill_worker();
+    std::fs::write(&heard, "another boot").unwrap();
+    setup.start_worker();
+    assert_eq!(said(&setup, 3), Some(Forgot::Restart));
 }
 
 #[test]

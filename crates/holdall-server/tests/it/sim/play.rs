@@ -673,9 +673,9 @@ impl Sim {
         let started = self.workers[index].follow(orders, &versions, self.now);
         let name = self.workers[index].name.clone();
         for assignment in started {
-            let by = self.started.entry(assignment.attempt.clone()).or_insert_with(|| name.clone());
-            if *by != name {
-                return Err(format!("{} was started by {by} and by {name}", assignment.attempt));
+            // Its process begins at once, whatever becomes of the disk afterwards.
+            if let Some(by) = self.started.insert(assignment.attempt.clone(), name.clone()) {
+                return Err(format!("{} was started by {by} and again by {name}", assignment.attempt));
             }
             let last = self.fences.entry((assignment.build, assignment.step.clone())).or_insert(-1);
             if assignment.fence < *last {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 use holdall_protocol::worker::{
-    Assignment, CheckOrder, Ending, Fact, HeldAttempt, Hello, History, Orders, Poll, Report, ReportAnswer,
+    Assignment, CheckOrder, Ending, Fact, Forgot, HeldAttempt, Hello, History, Orders, Poll, Report, ReportAnswer,
     ResourceResult, StepSpec, Stream, Welcome,
 };
 
@@ -30,6 +30,8 @@ pub struct Worker {
     came: u64,
     /// How far the server's history went when it last said so.
     history: Option<History>,
+    /// Why it may have had more than is on its disk.
+    forgot: Option<Forgot>,
 }
 
 struct Held {
@@ -52,6 +54,7 @@ impl Worker {
             checked: Vec::new(),
             came: 0,
             history: None,
+            forgot: Some(Forgot::NewFolder),
         }
     }
 
@@ -62,6 +65,7 @@ impl Worker {
         self.checked.clear();
         if empty {
             self.history = None;
+            self.forgot = Some(Forgot::NewFolder);
             self.disk.clear();
         }
         for held in self.disk.values_mut() {
@@ -83,11 +87,13 @@ impl Worker {
             version: "0".to_owned(),
             attempts: self.disk.iter().map(held).collect(),
             history: self.history.clone(),
+            forgot: self.forgot,
         }
     }
 
     pub fn welcomed(&mut self, welcome: &Welcome) {
         self.greets = false;
+        self.forgot = None;
         self.history = welcome.history.clone().or(self.history.take());
         // What is not wanted any more is stopped and removed.
         self.disk.retain(|attempt, _| welcome.resume.contains_key(attempt));
