@@ -54,7 +54,7 @@ pub fn all() -> std::io::Result<Vec<(Pid, Stat)>> {
     Ok(found)
 }
 
-/// Which boot of the machine this is.
+/// Which boot of the machine this is. Where the kernel does not say, all are one.
 pub fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -4,6 +4,7 @@
 //! WORKDIR/lock                        one worker at a time
 //! WORKDIR/welcomed                    which boot of the machine a server has heard of
 //! WORKDIR/attempts/ATTEMPT/           one try to run one step; kept until the server says that it can go
+//!     boot                            during which boot of the machine it was taken
 //!     assignment.json                 what the server wants; a folder without it is not an attempt
 //!     (the shim's files)              see [`crate::shim`]
 //!     collect.json                    outputs and caches to take out when the step has ended
@@ -16,9 +17,10 @@
 //! ```
 //!
 //! [`Runtime::run`] brings an attempt from whatever state its folder is in to its end, so it is the same after a
-//! restart of the worker as the first time. A step is started only while its folder's lock is free and `began` is
-//! not there; so it is never started twice. With the lock free, `began` there and no `exit.json`, nobody knows how
-//! it ended: [`Ending::Lost`].
+//! restart of the worker as the first time. A step is started only while its folder's lock is free, `began` is not
+//! there, and the machine has not been started anew since the attempt was taken; so it is never started twice. Nothing
+//! waits until `began` is on the disk, so after a power cut it may be missing. With the lock free, `began` there or
+//! perhaps lost, and no `exit.json`, nobody knows how it ended: [`Ending::Lost`].
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -162,6 +164,7 @@ impl Runtime {
         }
         let folder = self.folder(&assignment.attempt);
         fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join("boot"), &self.boot))
             .and_then(|()| write_json(&folder.join("assignment.json"), assignment))
             .map(drop)
             .map_err(|e| format!("the worker cannot write to its folder {}: {e}", folder.display()))
@@ -225,6 +228,12 @@ impl Runtime {
             return self.collect(assignment, folder, exit);
         }
         let began = folder.join("began");
+        if !began.exists() && !fs::read(folder.join("boot")).is_ok_and(|boot| boot == self.boot.as_bytes()) {
+            self.return_caches(folder);
+            let message = "the machine was started anew after this worker had taken the step, and whether it had begun by \
+                           then is not known";
+            return Ok(Ending::Lost { message: message.to_owned() });
+        }
         if !began.exists() {
             // An earlier worker may have filled the folder; no cache is thrown away with what it did.
             self.return_caches(folder);

@@ -305,7 +305,9 @@ fn caches_come_back_whatever_the_end() {
     let given = attempt("broken-off", cached(look, "job/step"));
     let last = setup.folder("last");
     std::fs::create_dir_all(folder.join("work")).unwrap();
-    std::fs::copy(last.join("collect.json"), folder.join("collect.json")).unwrap();
+    for file in ["collect.json", "boot"] {
+        std::fs::copy(last.join(file), folder.join(file)).unwrap();
+    }
     let collect: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("collect.json")).unwrap()).unwrap();
     let kept = setup.dir.path().join("caches");

@@ -276,6 +276,37 @@ fn a_shim_that_is_killed_together_with_its_processes_and_the_worker_is_lost_too(
 }
 
 #[test]
+fn a_step_that_may_have_begun_before_a_power_cut_is_not_begun_again() {
+    let mut setup = Setup::new();
+    let ids = ["same", "other", "torn"];
+    for id in ids {
+        setup.server.give(attempt(id, task("if [ -e ../again ]; then exit; fi; sleep 1000")));
+    }
+    let pids = ids.map(|id| setup.pids(id));
+    setup.kill_worker();
+    for (id, (child, shim)) in ids.into_iter().zip(pids) {
+        kill(shim, Signal::SIGKILL);
+        kill(-child, Signal::SIGKILL);
+        eventually("the step is gone", || !runs(child) && !runs(shim));
+        // What was written last has not reached the disk.
+        for file in ["began", "child.json"] {
+            std::fs::remove_file(setup.folder(id).join(file)).unwrap();
+        }
+        std::fs::write(setup.folder(id).join("again"), "").unwrap();
+    }
+    std::fs::write(setup.folder("other").join("boot"), "another boot").unwrap();
+    std::fs::write(setup.folder("torn").join("boot"), "").unwrap();
+    setup.start_worker();
+    for id in ["other", "torn"] {
+        let (ending, _) = setup.server.finished(id);
+        let Ending::Lost { message } = ending else { panic!("{ending:?}") };
+        assert!(message.starts_with("the machine was started anew after this worker had taken the step"), "{message}");
+        assert!(!setup.folder(id).join("began").exists(), "it did not begin");
+    }
+    assert_eq!(setup.server.finished("same").0, exited(0, &[]), "nothing says that it had begun");
+}
+
+#[test]
 fn processes_that_a_killed_shim_had_not_noted_are_ended() {
     let mut setup = Setup::new();
     setup.server.give(attempt("lost", task("echo ready; sleep 1000")));
