@@ -1,6 +1,6 @@
 //! Jobs: what the scheduler reads of them, and the marks that say which to look at.
 
-use holdall_engine::ids::{JobId, PipelineId, ResourceId, ScopeId};
+use holdall_engine::ids::{BuildId, JobId, PipelineId, ResourceId, ScopeId};
 use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::resolve::{Input, Wanted};
 use holdall_engine::time::Timestamp;
@@ -294,8 +294,17 @@ pub fn job_inputs(tx: &mut Tx<'_>, job: JobId) -> Result<Vec<InputRow>, StoreErr
 pub struct InFlight {
     /// Running builds of all jobs that share a group with it: (job's name, build's name).
     pub running: Vec<(String, String)>,
-    /// The first pending build over those jobs, with its job's name, when it is of another job.
-    pub before: Option<(i64, String)>,
+    /// The first pending build over those jobs, when it is of another job.
+    pub before: Option<WaitingBuild>,
+}
+
+/// A pending build of a job that shares a group with another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingBuild {
+    /// By what they start one after the other: its original's id for a rerun and its own otherwise, then its own.
+    pub order: (BuildId, BuildId),
+    /// Its job's name.
+    pub job: String,
 }
 
 /// Reads how full the groups of a job are, and which pending build is first over them (reference, section 4.3).
@@ -316,15 +325,19 @@ pub fn in_flight(tx: &mut Tx<'_>, job: JobId) -> Result<InFlight, StoreError> {
     let before = tx
         .query_one(
             &format!(
-                "SELECT b.id, j.name, b.job_id FROM build b JOIN job j ON j.id = b.job_id WHERE b.status = 'pending' \
-                 AND j.paused = 0 AND j.active = 1 AND b.job_id IN ({sharing}) ORDER BY b.ord, b.id LIMIT 1"
+                "SELECT b.ord, b.id, j.name, b.job_id FROM build b JOIN job j ON j.id = b.job_id \
+                 WHERE b.status = 'pending' AND j.paused = 0 AND j.active = 1 AND b.job_id IN ({sharing}) \
+                 ORDER BY b.ord, b.id LIMIT 1"
             ),
             params![job],
         )?
-        .map(|row| Ok::<_, StoreError>((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<JobId>(2)?)))
+        .map(|row| {
+            let waiting = WaitingBuild { order: (row.get(0)?, row.get(1)?), job: row.get(2)? };
+            Ok::<_, StoreError>((waiting, row.get::<JobId>(3)?))
+        })
         .transpose()?
-        .filter(|(_, _, of)| *of != job)
-        .map(|(build, name, _)| (build, name));
+        .filter(|(_, of)| *of != job)
+        .map(|(waiting, _)| waiting);
     Ok(InFlight { running, before })
 }
 

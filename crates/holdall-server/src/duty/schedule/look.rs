@@ -96,8 +96,8 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
             running: in_flight.running,
             before: in_flight
                 .before
-                .filter(|(before, _)| pending.first().is_some_and(|first| *before < first.id.0))
-                .map(|(build, job)| (BuildId(build), job)),
+                .filter(|before| pending.first().is_some_and(|first| before.order < order_of(first)))
+                .map(|before| (before.order.1, before.job)),
         });
     }
     looked.view.checks = rows
@@ -139,6 +139,11 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
         });
     }
     Ok(Some(looked))
+}
+
+/// Where a build stands among those that wait: a rerun where its original was.
+fn order_of(build: &BuildRow) -> (BuildId, BuildId) {
+    (build.rerun_of.unwrap_or(build.id), build.id)
 }
 
 /// Nobody knows what a deployment has done: it is never deployed again by itself. `job`: the deploy job by which it goes
