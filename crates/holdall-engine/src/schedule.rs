@@ -405,7 +405,15 @@ fn limit_holds(job: &JobView) -> Vec<Hold> {
     let mut holds = Vec::new();
     if limit.running.len() >= limit.max {
         let running: Vec<String> = limit.running.iter().map(|(job, build)| format!("{job} {build}")).collect();
-        let (runs, end) = if running.len() == 1 { ("runs", "the end of") } else { ("run", "the end of one of") };
+        // Where the limit was lowered, more run than may.
+        let too_many = running.len() - limit.max + 1;
+        let runs = if running.len() == 1 { "runs" } else { "run" };
+        let end = match too_many {
+            _ if running.len() == 1 => "the end of".to_owned(),
+            1 => "the end of one of".to_owned(),
+            _ if too_many == running.len() => "the end of all of".to_owned(),
+            _ => format!("the end of {too_many} of"),
+        };
         let running = running.join(", ");
         holds.push(
             Hold::new(code, format!("{running} {runs}, and at most {} may at a time", limit.max))

@@ -105,6 +105,20 @@ fn a_full_job_waits_and_says_for_what() {
 }
 
 #[test]
+fn where_more_run_than_may_it_is_said_how_many_must_end() {
+    let by = |max, running: i32| {
+        let running = (1..=running).map(|build| ("ship".into(), build.to_string())).collect();
+        let limit = LimitView { max, shared: false, running, before: None };
+        let full = JobView { limit: Some(limit), inputs: fresh(), pending: vec![build(9)], ..job() };
+        schedule(&full).holds[0].by.clone().expect("what has to end")
+    };
+    assert_eq!(by(1, 1), "the end of ship 1");
+    assert_eq!(by(2, 2), "the end of one of ship 1, ship 2");
+    assert_eq!(by(2, 3), "the end of 2 of ship 1, ship 2, ship 3");
+    assert_eq!(by(1, 3), "the end of all of ship 1, ship 2, ship 3");
+}
+
+#[test]
 fn a_manual_build_has_its_inputs_checked_after_it_was_made_and_only_once() {
     let check = CheckView {
         input: "repo".into(),

@@ -79,7 +79,7 @@ impl Random {
         LimitView {
             max: usize::try_from(1 + self.below(2)).unwrap(),
             shared: self.once_in(2),
-            running: (0..self.below(3)).map(|nth| ("other".to_owned(), format!("{nth}"))).collect(),
+            running: (0..self.below(5)).map(|nth| ("other".to_owned(), format!("{nth}"))).collect(),
             before: self.once_in(4).then(|| (BuildId(1), "another".to_owned())),
         }
     }
@@ -273,7 +273,16 @@ impl World {
             Code::SerialGroup if hold.sentence.contains("waits before it") => {
                 view.limit.as_mut().expect("a limit").before = None;
             }
-            Code::MaxInFlight | Code::SerialGroup => view.limit.as_mut().expect("a limit").running.clear(),
+            Code::MaxInFlight | Code::SerialGroup => {
+                let running = &mut view.limit.as_mut().expect("a limit").running;
+                let said = hold.by.as_ref().and_then(|by| by.strip_prefix("the end of ")).expect("what has to end");
+                let end = match said.split_once(" of ") {
+                    None | Some(("one", _)) => 1,
+                    Some(("all", _)) => running.len(),
+                    Some((number, _)) => number.parse().expect("a number"),
+                };
+                running.drain(..end);
+            }
             Code::CheckPending => {
                 let command = |check: &CheckView| format!("holdall resource check {}", check.resource);
                 for check in view.checks.iter_mut().filter(|check| hold.command == Some(command(check))) {
