@@ -41,6 +41,9 @@ pub fn problem(world: &World, resolution: &Resolution, history: &mut MemoryHisto
                 return Some(format!("undoing it changes nothing: {why}"));
             }
         }
+        if !suffices(world, place) {
+            return Some(format!("undoing everything named does not resolve {}", input.name));
+        }
     }
     incompleteness(world, resolution)
 }
@@ -165,6 +168,48 @@ fn still_says(resolution: &Resolution, place: usize, why: &Why) -> bool {
     match &resolution.inputs[place].result {
         Ok(_) => false,
         Err(unresolved) => unresolved.why.iter().any(|other| other.input == why.input && other.cause == why.cause),
+    }
+}
+
+/// Whether a cause only sums up what others say: that nothing is left where each build was ruled out, or that the same
+/// set came up again. Undoing the others undoes it.
+fn is_conclusion(cause: &Cause) -> bool {
+    match cause {
+        Cause::Doomed { .. } => true,
+        Cause::NoMoreBuilds { tried, .. } => *tried > 0,
+        Cause::NoVersion
+        | Cause::AllDisabled { .. }
+        | Cause::PinNotFound { .. }
+        | Cause::Mismatch { .. }
+        | Cause::Disabled { .. }
+        | Cause::PinMismatch { .. }
+        | Cause::Gone { .. }
+        | Cause::NotInBuild { .. } => false,
+    }
+}
+
+/// What is named of the input in a place, but for conclusions.
+fn named(world: &World, place: usize) -> Vec<Why> {
+    match &world.resolve().inputs[place].result {
+        Ok(_) => Vec::new(),
+        Err(unresolved) => unresolved.why.iter().filter(|why| !is_conclusion(&why.cause)).cloned().collect(),
+    }
+}
+
+/// Whether undoing all that is named, and then what is named instead, in the end resolves the input: had something
+/// gone unnamed, it would still be in the way when nothing is named any more.
+fn suffices(world: &World, place: usize) -> bool {
+    let mut step = world.clone();
+    loop {
+        let named = named(&step, place);
+        if named.is_empty() {
+            return matches!(foretell(&step).fates[place], Fate::Version { .. });
+        }
+        let before = step.clone();
+        named.iter().for_each(|why| step = undone(&step, why));
+        if step == before {
+            return false;
+        }
     }
 }
 
