@@ -161,7 +161,10 @@ fn each_command_sends_its_act() {
             &["job", "pause", "main/web/unit"],
             json!({"act": "job_pause", "team": "main", "pipeline": "web", "job": "unit"}),
         ),
-        (&["build", "abort", "7", "--force"], json!({"act": "build_abort", "build": 7, "force": true, "worker_is_dead": false})),
+        (
+            &["build", "abort", "7", "--force"],
+            json!({"act": "build_abort", "build": 7, "force": true, "worker_is_dead": false}),
+        ),
         (&["build", "rerun", "7"], json!({"act": "build_rerun", "build": 7})),
         (&["pipeline", "destroy", "main/web"], json!({"act": "pipeline_destroy", "team": "main", "pipeline": "web"})),
         (&["system", "destroy", "notify"], json!({"act": "system_destroy", "system": "notify"})),

@@ -157,7 +157,7 @@ mod tests {
             .write_blocking(move |tx| {
                 let build = on_worker(tx, PIPELINE, at(0))?;
                 let attempt = attempts::attempt_list_open(tx, build)?.remove(0);
-                track::attempt_started(tx, &attempt, at(1))?;
+                track::attempt_started(tx, &attempt, at(1), at(1))?;
                 assert_eq!(lose(tx, at(10))?, Some(at(decided)));
                 assert_eq!(lose(tx, at(decided))?, Some(at(decided)), "not before it is over");
                 assert_eq!(lose(tx, at(decided + 1))?, None);
