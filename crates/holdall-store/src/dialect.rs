@@ -29,8 +29,15 @@ pub const SQLITE_SETUP: &str = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL
 /// How a session with PostgreSQL is set up. Every statement is planned once, and as SQLite would: by the indexes that it
 /// is written for. A plan made for each execution costs more than the execution; and one that is kept must not depend on
 /// how much there was, or was guessed to be, when it was made.
+///
+/// And a commit that was answered is on the disk, as with SQLite, also where the database, its user or the address says
+/// less: with `off` a crash of PostgreSQL takes back what was answered in the moments before, and with `local` a standby that
+/// is otherwise waited for is not. What else an administrator may have chosen stays: `remote_write` and `on`, which
+/// wait for the disk and, where there are synchronous standbys, for those, and `remote_apply`, which waits for longer.
 pub const POSTGRES_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
-     SET enable_hashjoin = off; SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0; SET jit = off";
+     SET enable_hashjoin = off; SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0; SET jit = off; \
+     SELECT set_config('synchronous_commit', 'on', false) \
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// Begins a transaction that will write: nobody else writes until it ends.
 pub const SQLITE_BEGIN: &str = "BEGIN IMMEDIATE";

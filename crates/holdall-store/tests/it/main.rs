@@ -11,7 +11,7 @@ mod world;
 use holdall_engine::time::Timestamp;
 use holdall_store::audit::{AuditRow, audit_add, audit_add_after_loss, audit_list};
 use holdall_store::epoch::IDS;
-use holdall_store::{Store, StoreError, access, locks};
+use holdall_store::{Store, StoreError, Tx, access, locks};
 
 mod both {
     holdall_store::on_both_databases!(
@@ -130,4 +130,28 @@ fn connections_that_broke_are_replaced() {
     assert_eq!(find("h2"), None);
     store.write_blocking(|tx| access::token_create(tx, "bob", "h2", Timestamp(5))).expect("the next write");
     assert_eq!(find("h2").as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_commit_is_on_the_disk_when_it_is_answered_whatever_the_default() {
+    let Some(made) = holdall_store::testing::postgres() else {
+        assert!(std::env::var_os("HOLDALL_REQUIRE_TOOLS").is_none(), "no PostgreSQL server");
+        eprintln!("NOT RUN on PostgreSQL: HOLDALL_TEST_POSTGRES is not set; use cargo xtask test");
+        return;
+    };
+    let (_, url) = made.expect("a store");
+    for (default, used) in [
+        ("off", "on"),
+        ("local", "on"),
+        ("on", "on"),
+        ("remote_write", "remote_write"),
+        ("remote_apply", "remote_apply"),
+    ] {
+        let store =
+            Store::open_postgres(&format!("{url}?options=-c%20synchronous_commit%3D{default}")).expect("a store");
+        let show = |tx: &mut Tx<'_>| {
+            tx.query_one("SELECT current_setting('synchronous_commit')", &[])?.expect("a row").get::<String>(0)
+        };
+        assert_eq!(store.write_blocking(show).expect("a look"), used, "{default}");
+    }
 }
