@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config, NoTls, Statement};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
 use rusqlite::config::DbConfig;
 
 use holdall_engine::time::Timestamp;
 
 use crate::dialect;
+use crate::epoch::COUNT;
 use crate::error::StoreError;
 use crate::signals::Signal;
 use crate::testing::Fault;
@@ -79,6 +80,25 @@ impl Connection {
         }
     }
 
+    /// Ends a transaction by keeping what it wrote, and counts it, in one message to PostgreSQL; gives the count.
+    pub(crate) fn commit_counted(&mut self) -> Result<i64, StoreError> {
+        match self {
+            Connection::Sqlite(_) => {
+                let count = Tx::new(self).insert(COUNT, &[])?;
+                self.batch("COMMIT")?;
+                Ok(count)
+            }
+            Connection::Postgres(postgres) => {
+                match postgres.client.simple_query(&format!("{COUNT}; COMMIT")).map_err(StoreError::from) {
+                    Ok(answers) => counted(&answers),
+                    // The server may have carried it out before it went away.
+                    Err(StoreError::Unavailable(text)) => Err(StoreError::Unknown(text)),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
     /// Begins a transaction that writes.
     pub(crate) fn begin_write(&mut self) -> Result<(), StoreError> {
         let sql = match self {
@@ -104,6 +124,16 @@ impl Connection {
             Connection::Postgres(_) => dialect::postgres_ddl(text),
         }
     }
+}
+
+/// The count in the answers to [`COUNT`].
+fn counted(answers: &[SimpleQueryMessage]) -> Result<i64, StoreError> {
+    let count = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    // It was committed, and is counted again from the database by another connection.
+    count.ok_or_else(|| StoreError::Unknown("a commit gave no count".to_owned()))
 }
 
 /// How long a host of PostgreSQL may take to accept a connection.
@@ -139,6 +169,8 @@ fn with_timeouts(mut config: Config) -> Config {
 pub struct Tx<'c> {
     pub(crate) connection: &'c mut Connection,
     pub(crate) signals: Vec<Signal>,
+    /// Whether anything was written that was not undone.
+    pub(crate) has_written: bool,
     savepoints: u32,
     /// How many statements are carried out before the database fails, where a test wants that.
     fuse: Option<u32>,
@@ -146,7 +178,7 @@ pub struct Tx<'c> {
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(connection: &'c mut Connection) -> Tx<'c> {
-        Tx { connection, signals: Vec::new(), savepoints: 0, fuse: None }
+        Tx { connection, signals: Vec::new(), has_written: false, savepoints: 0, fuse: None }
     }
 
     /// A transaction whose database fails after so many statements.
@@ -168,23 +200,25 @@ impl<'c> Tx<'c> {
     /// Runs a statement that changes rows; gives how many.
     pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
         self.burn()?;
-        match self.connection {
+        let changed = match self.connection {
             Connection::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
-                Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
+                statement.execute(rusqlite::params_from_iter(params))? as u64
             }
             Connection::Postgres(postgres) => {
                 let statement = postgres.prepare(sql)?;
                 let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|value| value as _).collect();
-                Ok(postgres.client.execute(&statement, &params)?)
+                postgres.client.execute(&statement, &params)?
             }
-        }
+        };
+        self.has_written |= changed > 0;
+        Ok(changed)
     }
 
     /// Runs a statement that gives rows.
     pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         self.burn()?;
-        match self.connection {
+        let result: Vec<Row> = match self.connection {
             Connection::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
                 let columns = statement.column_count();
@@ -193,15 +227,18 @@ impl<'c> Tx<'c> {
                 while let Some(row) = rows.next()? {
                     result.push(sqlite_row(row, columns)?);
                 }
-                Ok(result)
+                result
             }
             Connection::Postgres(postgres) => {
                 let statement = postgres.prepare(sql)?;
                 let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|value| value as _).collect();
                 let rows = postgres.client.query(&statement, &params)?;
-                rows.iter().map(postgres_row).collect()
+                rows.iter().map(postgres_row).collect::<Result<_, _>>()?
             }
-        }
+        };
+        // `INSERT ... RETURNING` and the like.
+        self.has_written |= !sql.starts_with("SELECT") && !result.is_empty();
+        Ok(result)
     }
 
     /// Hands the rows of a statement without arguments over one by one: they need not fit into memory.
@@ -316,9 +353,9 @@ impl<'c> Tx<'c> {
     /// Runs `work` and undoes everything that it wrote: this is how a preview looks at what an act would do.
     pub fn undone<T, E: From<StoreError>>(&mut self, work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let name = self.savepoint()?;
-        let signals = self.signals.clone();
+        let (signals, has_written) = (self.signals.clone(), self.has_written);
         let result = work(self);
-        self.signals = signals;
+        (self.signals, self.has_written) = (signals, has_written);
         self.rollback_to(&name)?;
         result
     }

@@ -15,6 +15,13 @@ pub const IDS: i64 = 1_000_000_000;
 
 const KEY: &str = "epoch";
 
+/// The key of what tells this installation from others.
+const INSTALLATION: &str = "installation";
+
+/// Counts a commit; gives the count.
+pub(crate) const COUNT: &str = "INSERT INTO progress (id, commits) VALUES (1, 1) \
+     ON CONFLICT (id) DO UPDATE SET commits = progress.commits + 1 RETURNING commits";
+
 /// An epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
@@ -31,6 +38,80 @@ pub struct Extent {
     pub builds: i64,
     /// The newest act's place in the audit log.
     pub acts: i64,
+}
+
+/// How much an installation has kept. What somebody remembers of it tells whether some of it was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The name of the installation; `None` where it has none yet.
+    pub installation: Option<String>,
+    /// How many transactions were committed that wrote something. A new epoch skips ahead.
+    pub commits: i64,
+}
+
+/// What a database is to somebody who remembers how much it has kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// All that is remembered is there.
+    Whole,
+    /// Some of it was lost.
+    Lost(Loss),
+    /// It is another installation's.
+    Another,
+}
+
+/// A loss of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// How many commits somebody remembers.
+    pub known: i64,
+    /// How many the database has.
+    pub found: i64,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Loss { known, found } = self;
+        write!(
+            f,
+            "commit {known}, and the database ends with commit {found}: it is older than what it takes the place of"
+        )
+    }
+}
+
+impl Progress {
+    /// Compares what is remembered with what a database has.
+    pub fn compare(&self, found: &Progress) -> Compared {
+        if self.installation.is_some() && self.installation != found.installation {
+            return Compared::Another;
+        }
+        // It may have more: a commit whose answer was lost is not remembered.
+        match found.commits < self.commits {
+            true => Compared::Lost(Loss { known: self.commits, found: found.commits }),
+            false => Compared::Whole,
+        }
+    }
+}
+
+/// How much the database has kept.
+pub fn progress(tx: &mut Tx<'_>) -> Result<Progress, StoreError> {
+    let row = tx.query_one("SELECT commits FROM progress", &[])?;
+    let commits = row.map_or(Ok(0), |row| row.get(0))?;
+    Ok(Progress { installation: installation(tx)?, commits })
+}
+
+/// The name that tells this installation from others.
+pub fn installation(tx: &mut Tx<'_>) -> Result<Option<String>, StoreError> {
+    meta_get(tx, INSTALLATION)
+}
+
+/// Gives the installation a name, where it has none; gives its name.
+pub fn installation_name(tx: &mut Tx<'_>, fresh: &str) -> Result<String, StoreError> {
+    if let Some(name) = installation(tx)? {
+        return Ok(name);
+    }
+    meta_set(tx, INSTALLATION, fresh)?;
+    Ok(fresh.to_owned())
 }
 
 /// The epoch that the database is in.
@@ -69,6 +150,12 @@ pub fn begin(tx: &mut Tx<'_>) -> Result<Epoch, StoreError> {
         let next = tx.next_id(table.name)?;
         tx.set_next_id(table.name, next + IDS)?;
     }
+    // Who remembers what was lost must not find it lost once more.
+    tx.execute(
+        "INSERT INTO progress (id, commits) VALUES (1, ?1) \
+         ON CONFLICT (id) DO UPDATE SET commits = progress.commits + excluded.commits",
+        params![IDS],
+    )?;
     let epoch = Epoch { number: current(tx)?.number + 1, first_build: tx.next_id("build")? };
     let text = serde_json::to_string(&epoch).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
     meta_set(tx, KEY, &text)?;

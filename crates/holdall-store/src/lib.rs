@@ -21,6 +21,7 @@ pub mod history;
 pub mod jobs;
 pub mod locks;
 pub mod pipelines;
+mod queue;
 pub mod resources;
 pub mod schema;
 mod signals;
@@ -30,6 +31,7 @@ pub mod testing;
 mod value;
 pub mod versions;
 pub mod workers;
+mod writer;
 
 pub use connection::Tx;
 pub use error::StoreError;

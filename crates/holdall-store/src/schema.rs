@@ -7,7 +7,8 @@ use crate::error::StoreError;
 use crate::params;
 
 /// The migrations in order; the position of each, from 1, is its number.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
 
 /// Where the database has the version of the program that last changed its schema.
 const PROGRAM: &str = "program";

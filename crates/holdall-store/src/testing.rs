@@ -1,13 +1,16 @@
 //! A store for tests, on either database: the whole suite runs on both. [`load`] fills one for measurements, [`fault`]
-//! lets one go wrong.
+//! lets one go wrong, and a [`Replica`] takes the place of one.
 
 pub mod load;
+mod replica;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Store, StoreError};
+
+pub use replica::Replica;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 

@@ -1,6 +1,8 @@
 //! The store on both databases.
 
 mod history;
+mod loss;
+mod queue;
 #[allow(dead_code, reason = "the engine's own tests need more of it")]
 #[path = "../../../holdall-engine/tests/it/random.rs"]
 mod random;

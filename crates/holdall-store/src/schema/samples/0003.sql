@@ -1,0 +1,1 @@
+INSERT INTO progress (id, commits) VALUES (1, 7);
