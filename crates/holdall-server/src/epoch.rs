@@ -10,16 +10,14 @@ use holdall_protocol::worker::{Ending, History};
 use holdall_store::audit::{AuditRow, audit_add_after_loss};
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, DeploymentMark, EnvironmentRow, Held};
-use holdall_store::{StoreError, Tx, access, attempts, builds, checks, epoch, jobs, systems, workers};
+use holdall_store::epoch::{Compared, Loss, Progress};
+use holdall_store::{StoreError, Tx, attempts, builds, checks, epoch, jobs, systems, workers};
 
 use crate::duty::track;
 use crate::release::deployments::deployment_open;
 
 /// The code of the hold.
 pub(crate) const RESTORED: &str = "restored";
-
-/// The key of what tells this installation from others.
-const INSTALLATION: &str = "installation";
 
 /// How often what runs in a build is ended: its hooks begin when its steps have ended, and end in the same way.
 const MOST_ROUNDS: usize = 1000;
@@ -116,22 +114,28 @@ fn end(tx: &mut Tx<'_>, build: &BuildRow, why: &str, now: Timestamp) -> Result<(
     Err(StoreError::Inconsistent(format!("build {} finds no end", build.id)))
 }
 
-/// Gives this installation a name of its own, where it has none; `fresh` is random.
-pub(crate) fn name_installation(tx: &mut Tx<'_>, fresh: &str) -> Result<(), StoreError> {
-    match access::meta_get(tx, INSTALLATION)? {
-        Some(_) => Ok(()),
-        None => access::meta_set(tx, INSTALLATION, fresh),
-    }
-}
-
 /// How far the history goes, for workers to remember; `None` where the installation has no name.
 pub(crate) fn history(tx: &mut Tx<'_>) -> Result<Option<History>, StoreError> {
-    let Some(installation) = access::meta_get(tx, INSTALLATION)? else { return Ok(None) };
+    let Some(installation) = epoch::installation(tx)? else { return Ok(None) };
     let extent = epoch::extent(tx)?;
     Ok(Some(History { installation, builds: extent.builds, acts: extent.acts }))
 }
 
-/// Compares the history with what a worker remembers of it: where the worker remembers more, some of it was lost, and
+/// Begins a new epoch because the database has fewer commits than `who` remembers.
+pub(crate) fn begin_after(tx: &mut Tx<'_>, who: &str, loss: Loss, now: Timestamp) -> Result<(), StoreError> {
+    begin(tx, &format!("{who} knows of {loss}"), now).map(drop)
+}
+
+/// Compares the history with what a data folder remembers of it: where it remembers more of the same installation, some
+/// was lost, and a new epoch begins.
+pub(crate) fn compare_progress(tx: &mut Tx<'_>, known: &Progress, now: Timestamp) -> Result<(), StoreError> {
+    match known.compare(&epoch::progress(tx)?) {
+        Compared::Lost(loss) => begin_after(tx, "the data folder", loss, now),
+        Compared::Whole | Compared::Another => Ok(()),
+    }
+}
+
+/// Compares the history with what a worker remembers of it, which finds a loss of the server's data folder, too: where the worker remembers more, some of it was lost, and
 /// a new epoch begins.
 pub(crate) fn compare(tx: &mut Tx<'_>, worker: &str, known: &History, now: Timestamp) -> Result<(), StoreError> {
     let Some(own) = history(tx)?.filter(|own| own.installation == known.installation) else { return Ok(()) };

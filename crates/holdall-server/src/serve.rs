@@ -4,6 +4,7 @@
 //! by the next server on the same data.
 
 mod folder;
+mod memory;
 pub mod restore;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt;
 use holdall_engine::time::Timestamp;
+use holdall_store::epoch::{Progress, installation_name};
 use holdall_store::{Store, StoreError, Tx, builds, checks, jobs, workers};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +25,7 @@ use crate::epoch;
 use crate::lifecycle::{DRAIN, Lifecycle, now};
 
 use folder::Folder;
+use memory::Memory;
 
 /// Where a server listens that is told nothing else.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4650);
@@ -164,6 +167,7 @@ pub struct Running {
     pub worker: Option<WorkerAccess>,
     lifecycle: Lifecycle,
     ended: watch::Receiver<bool>,
+    memory: Memory,
     /// Held until the server has stopped.
     _folder: Folder,
 }
@@ -183,8 +187,10 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     // A database that was there before comes back, most likely; one that never was is a mistake in its address.
     let patience = if token_file.exists() { DATABASE_WAIT } else { Duration::ZERO };
     let open = async || open_and_prepare(&config, &folder).await;
-    let (store, worker_token) = patiently(patience, DATABASE_RETRY, open).await?;
+    let Opened { store, installation, worker_token } = patiently(patience, DATABASE_RETRY, open).await?;
     let lifecycle = Lifecycle::default();
+    let memory = Memory::new(folder.path(memory::FILE), installation, store.commits());
+    lifecycle.spawn("memory", memory.clone().keep(lifecycle.stopping().clone()));
     let settings = Settings {
         started_at: now(),
         address,
@@ -204,16 +210,24 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         executable: config.executable.clone(),
     });
     tracing::info!(%address, database = store.backend(), "the server is ready");
-    Ok(Running { address, token_file, store, worker, lifecycle, ended, _folder: folder })
+    Ok(Running { address, token_file, store, worker, lifecycle, ended, memory, _folder: folder })
 }
 
-/// Opens the database; gives it and the worker's token.
-async fn open_and_prepare(config: &ServeConfig, folder: &Folder) -> Result<(Store, String), ServeError> {
+/// A database that can be used.
+struct Opened {
+    store: Store,
+    /// The name by which its history is told from that of others.
+    installation: String,
+    worker_token: String,
+}
+
+/// Opens the database.
+async fn open_and_prepare(config: &ServeConfig, folder: &Folder) -> Result<Opened, ServeError> {
     let store = open_store(config).await?;
-    prepare(config, &store).await?;
+    let installation = prepare(config, &store, memory::remembered(&folder.path(memory::FILE))).await?;
     folder.token(&store, "token", ADMIN).await?;
     let worker_token = folder.token(&store, "worker-token", WORKER).await?;
-    Ok((store, worker_token))
+    Ok(Opened { store, installation, worker_token })
 }
 
 /// Does something again, after a pause, for as long as the database does not answer, at most for `limit`; says so.
@@ -238,14 +252,20 @@ async fn patiently<T>(
     }
 }
 
-/// Gives the installation a name, by which workers tell its history from that of others, and looks whether the clock
-/// was set back while no server ran.
-async fn prepare(config: &ServeConfig, store: &Store) -> Result<(), ServeError> {
+/// Gives the installation a name, by which its history is told from that of others, and looks whether history was lost
+/// or the clock set back while no server ran. `known`: what the data folder remembers. From here on the store finds by
+/// itself that history was lost.
+async fn prepare(config: &ServeConfig, store: &Store, known: Option<Progress>) -> Result<String, ServeError> {
     let fresh = crate::auth::new_secret()?;
     let fails = |source| ServeError::Database { database: shown(config), source };
+    store.on_loss(|tx, loss| epoch::begin_after(tx, "the server", loss, now()));
     let prepared = store.write(move |tx| {
-        epoch::name_installation(tx, &secret_hash(&fresh))?;
-        after_start(tx, now())
+        let installation = installation_name(tx, &secret_hash(&fresh))?;
+        if let Some(known) = known {
+            epoch::compare_progress(tx, &known, now())?;
+        }
+        after_start(tx, now())?;
+        Ok(installation)
     });
     prepared.await.map_err(fails)
 }
@@ -354,6 +374,9 @@ impl Running {
     pub async fn stop(self) {
         if !self.lifecycle.stop(DRAIN + Duration::from_secs(2)).await {
             tracing::warn!("not everything ended in time; nothing is lost by it");
+        }
+        if let Err(error) = self.memory.write().await {
+            tracing::warn!("what the database has kept was not written down: {error}");
         }
     }
 }

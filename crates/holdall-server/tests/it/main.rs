@@ -7,6 +7,7 @@ mod flow;
 mod groups;
 mod history;
 mod hostile;
+mod loss;
 mod release;
 mod sim;
 mod start;
