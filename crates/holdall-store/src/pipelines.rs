@@ -167,6 +167,10 @@ pub fn pipeline_save(tx: &mut Tx<'_>, save: &PipelineSave<'_>, now: Timestamp) -
             params![save.team, save.name, text, version, save.paused, now],
         )?),
     };
+    let old = save.config.jobs.iter().map(|job| (job.old_name.as_deref(), job.name.as_str()));
+    rename_all(tx, "job", id, old, "AND active = 0")?;
+    let old = save.config.resources.iter().map(|resource| (resource.old_name.as_deref(), resource.name.as_str()));
+    rename_all(tx, "resource", id, old, "")?;
     tx.execute("UPDATE job SET active = 0 WHERE pipeline_id = ?1", params![id])?;
     tx.execute("UPDATE resource SET active = 0 WHERE pipeline_id = ?1", params![id])?;
     let mut resources = BTreeMap::new();
@@ -188,15 +192,36 @@ pub fn pipeline_save(tx: &mut Tx<'_>, save: &PipelineSave<'_>, now: Timestamp) -
     Ok(id)
 }
 
-fn rename(tx: &mut Tx<'_>, table: &str, pipeline: PipelineId, old: Option<&str>, new: &str) -> Result<(), StoreError> {
-    let Some(old) = old.filter(|old| *old != new) else { return Ok(()) };
-    let taken =
-        tx.query_one(&format!("SELECT id FROM {table} WHERE pipeline_id = ?1 AND name = ?2"), params![pipeline, new])?;
-    if taken.is_none() {
-        tx.execute(
-            &format!("UPDATE {table} SET name = ?3 WHERE pipeline_id = ?1 AND name = ?2"),
-            params![pipeline, old, new],
-        )?;
+/// Gives rows their new names: `names` are old and new ones (reference, section 1.13.4). A row that has a new name, and
+/// that `may_go` says (in SQL) nobody needs, makes room for it: it is kept under a name that nothing can have.
+fn rename_all<'n>(
+    tx: &mut Tx<'_>,
+    table: &str,
+    pipeline: PipelineId,
+    names: impl Iterator<Item = (Option<&'n str>, &'n str)>,
+    may_go: &str,
+) -> Result<(), StoreError> {
+    let set_name = format!("UPDATE {table} SET name = ?2 WHERE id = ?1");
+    let mut moved = Vec::new();
+    // All leave their old names first: one may be the new name of another.
+    for (old, new) in names {
+        let Some(old) = old.filter(|old| *old != new) else { continue };
+        let sql = format!("SELECT id FROM {table} WHERE pipeline_id = ?1 AND name = ?2");
+        if let Some(row) = tx.query_one(&sql, params![pipeline, old])? {
+            let id: i64 = row.get(0)?;
+            tx.execute(&set_name, params![id, format!("{old} (renamed {id})")])?;
+            moved.push((id, old, new));
+        }
+    }
+    for (id, old, new) in moved {
+        let sql = format!("SELECT id FROM {table} WHERE pipeline_id = ?1 AND name = ?2 {may_go}");
+        if let Some(row) = tx.query_one(&sql, params![pipeline, new])? {
+            let id: i64 = row.get(0)?;
+            tx.execute(&set_name, params![id, format!("{new} (removed {id})")])?;
+        }
+        let sql = format!("SELECT id FROM {table} WHERE pipeline_id = ?1 AND name = ?2");
+        let name = if tx.query_one(&sql, params![pipeline, new])?.is_some() { old } else { new };
+        tx.execute(&set_name, params![id, name])?;
     }
     Ok(())
 }
@@ -208,7 +233,6 @@ fn save_resource(
     resource: &Resource,
     now: Timestamp,
 ) -> Result<ResourceId, StoreError> {
-    rename(tx, "resource", pipeline, resource.old_name.as_deref(), &resource.name)?;
     let scope = scope_ensure(tx, &resource.kind, &resource.source, now)?;
     let check_every = match &resource.check_every {
         None => None,
@@ -285,7 +309,6 @@ fn save_job(
     job: &Job,
     spec: &str,
 ) -> Result<JobId, StoreError> {
-    rename(tx, "job", pipeline, job.old_name.as_deref(), &job.name)?;
     let max = if job.serial || !job.serial_groups.is_empty() { 1 } else { i64::from(job.max_in_flight) };
     let id = JobId(tx.insert(
         "INSERT INTO job (pipeline_id, name, position, max_in_flight, spec) VALUES (?1, ?2, ?3, ?4, ?5) \

@@ -9,6 +9,7 @@ mod history;
 mod hostile;
 mod loss;
 mod release;
+mod renames;
 mod sim;
 mod start;
 mod streams;
