@@ -433,7 +433,7 @@ pub fn build_pipes(tx: &mut Tx<'_>, id: BuildId) -> Result<Vec<BuildId>, StoreEr
         .collect()
 }
 
-/// Records what a put gave.
+/// Records what a put gave: a build may put under one name more than once, and what it has put stays.
 pub fn build_output_add(
     tx: &mut Tx<'_>,
     id: BuildId,
@@ -443,8 +443,9 @@ pub fn build_output_add(
 ) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO build_output (build_id, name, resource_id, digest, version, position) \
-         VALUES (?1, ?2, ?3, ?4, ?5, (SELECT COUNT(*) FROM build_output WHERE build_id = ?1)) \
-         ON CONFLICT (build_id, name) DO UPDATE SET digest = excluded.digest, version = excluded.version",
+         SELECT CAST(?1 AS BIGINT), CAST(?2 AS TEXT), CAST(?3 AS BIGINT), CAST(?4 AS TEXT), CAST(?5 AS TEXT), \
+         (SELECT COUNT(*) FROM build_output WHERE build_id = ?1) WHERE NOT EXISTS \
+         (SELECT 1 FROM build_output WHERE build_id = ?1 AND name = ?2 AND resource_id = ?3 AND digest = ?4)",
         params![id, name, resource, &version.digest(), version],
     )?;
     Ok(())

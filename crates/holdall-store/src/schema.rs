@@ -7,8 +7,12 @@ use crate::error::StoreError;
 use crate::params;
 
 /// The migrations in order; the position of each, from 1, is its number.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
+];
 
 /// Where the database has the version of the program that last changed its schema.
 const PROGRAM: &str = "program";
@@ -25,12 +29,19 @@ pub struct Table {
     pub gives_ids: bool,
 }
 
-/// The tables that a database has at a schema version, each after those that it refers to.
+/// The tables that a database has at a schema version, each after those that it refers to; one that a later migration
+/// makes anew is where it was.
 pub fn tables(version: usize) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
     let all = MIGRATIONS.iter().take(version).flat_map(|text| text.split("CREATE TABLE ").skip(1));
-    all.filter_map(|text| text.split_once('('))
-        .map(|(name, columns)| Table { name: name.trim(), gives_ids: columns.trim_start().starts_with("id {id}") })
-        .collect()
+    for (name, columns) in all.filter_map(|text| text.split_once('(')) {
+        let table = Table { name: name.trim(), gives_ids: columns.trim_start().starts_with("id {id}") };
+        match tables.iter_mut().find(|known| known.name == table.name) {
+            Some(known) => *known = table,
+            None => tables.push(table),
+        }
+    }
+    tables
 }
 
 /// Brings the database to the newest schema. Refuses one that a newer program wrote.

@@ -8,6 +8,7 @@ mod groups;
 mod history;
 mod hostile;
 mod loss;
+mod puts;
 mod release;
 mod renames;
 mod sim;

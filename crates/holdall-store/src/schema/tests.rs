@@ -5,8 +5,12 @@ use crate::testing::Scratch;
 use crate::{Database, Store, params};
 
 /// Rows for the tables that a migration makes, by the migration's number from 1.
-const SAMPLES: &[&str] =
-    &[include_str!("samples/0001.sql"), include_str!("samples/0002.sql"), include_str!("samples/0003.sql")];
+const SAMPLES: &[&str] = &[
+    include_str!("samples/0001.sql"),
+    include_str!("samples/0002.sql"),
+    include_str!("samples/0003.sql"),
+    include_str!("samples/0004.sql"),
+];
 
 /// A database at a schema version, with rows in each of its tables.
 pub(crate) fn sample(database: &Database, version: usize) {

@@ -213,7 +213,7 @@ fn write_build(tx: &mut Tx<'_>, world: &World, place: usize) -> Result<(), Store
         tx.execute(
             "INSERT INTO build_output (build_id, name, resource_id, digest, version, position) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![id, format!("put{position}"), *resource as i64 + 1, &version.digest(), &version, position],
+            params![id, "put", *resource as i64 + 1, &version.digest(), &version, position],
         )?;
     }
     for from in &build.from {
