@@ -54,11 +54,18 @@ pub fn build(tx: &mut Tx<'_>, row: &BuildRow) -> Result<Vec<WireHold>, Error> {
 }
 
 fn job_holds(tx: &mut Tx<'_>, id: JobId) -> Result<Vec<Hold>, Error> {
-    match look(tx, id)? {
-        Some(look) => Ok(schedule(&look.view).holds),
-        None => Ok(Vec::new()),
+    let Some(look) = look(tx, id)? else { return Ok(Vec::new()) };
+    let mut holds = schedule(&look.view).holds;
+    // Any worker makes checks.
+    if holds.iter().any(|hold| hold.code == Code::CheckPending) && workers::worker_quietest(tx)?.is_none() {
+        let place = format!("no worker is there that could check what {} gets", look.view.name);
+        holds.push(Hold::new(Code::NoWorker, place).command(START_WORKER));
     }
+    Ok(holds)
 }
+
+/// What starts another worker.
+const START_WORKER: &str = "holdall worker --server ADDRESS --token-file FILE --work-dir DIR";
 
 /// What holds an environment back; empty where nothing does, also when everything is deployed.
 pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold>, Error> {
@@ -225,7 +232,7 @@ fn worker_holds(tx: &mut Tx<'_>, pipeline: PipelineId, build: Option<BuildId>) -
                     holds.push(
                         Hold::new(Code::NoWorker, format!("no worker of team {}{wanted} can take {place}", open.team))
                             .since(open.attempt.created_at)
-                            .command("holdall worker --server ADDRESS --token-file FILE --work-dir DIR"),
+                            .command(START_WORKER),
                     );
                 }
             }

@@ -16,5 +16,6 @@ mod start;
 mod streams;
 mod support;
 mod tables;
+mod why;
 mod worker;
 mod world;
