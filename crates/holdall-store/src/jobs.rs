@@ -33,6 +33,8 @@ pub struct JobRow {
     pub max_in_flight: i64,
     /// What the scheduler keeps of its configuration: JSON.
     pub spec: String,
+    /// Whether it had inputs when the scheduler last looked at it.
+    pub inputs_determined: bool,
 }
 
 /// Who paused something.
@@ -47,7 +49,7 @@ pub struct Pause {
 }
 
 const COLUMNS: &str = "j.id, j.pipeline_id, t.name, p.name, j.name, j.active, j.paused, j.paused_by, j.paused_at, \
-     j.paused_reason, p.paused, p.paused_by, p.paused_at, p.paused_reason, j.max_in_flight, j.spec";
+     j.paused_reason, p.paused, p.paused_by, p.paused_at, p.paused_reason, j.max_in_flight, j.spec, j.inputs_determined";
 const FROM: &str = "FROM job j JOIN pipeline p ON p.id = j.pipeline_id JOIN team t ON t.id = p.team_id";
 
 fn from_row(row: &Row) -> Result<JobRow, StoreError> {
@@ -69,6 +71,7 @@ fn from_row(row: &Row) -> Result<JobRow, StoreError> {
         pipeline_paused: pause(10)?,
         max_in_flight: row.get(14)?,
         spec: row.get(15)?,
+        inputs_determined: row.get(16)?,
     })
 }
 
@@ -327,6 +330,7 @@ pub fn in_flight(tx: &mut Tx<'_>, job: JobId) -> Result<InFlight, StoreError> {
             &format!(
                 "SELECT b.ord, b.id, j.name, b.job_id FROM build b JOIN job j ON j.id = b.job_id \
                  WHERE b.status = 'pending' AND j.paused = 0 AND j.active = 1 AND b.job_id IN ({sharing}) \
+                 AND (j.inputs_determined = 1 OR b.rerun_of IS NOT NULL OR b.fixed_bag IS NOT NULL) \
                  ORDER BY b.ord, b.id LIMIT 1"
             ),
             params![job],
@@ -339,6 +343,18 @@ pub fn in_flight(tx: &mut Tx<'_>, job: JobId) -> Result<InFlight, StoreError> {
         .filter(|(_, of)| *of != job)
         .map(|(waiting, _)| waiting);
     Ok(InFlight { running, before })
+}
+
+/// Notes whether a job has inputs, which says whether its builds go before those of other jobs in its groups.
+pub fn inputs_determine(tx: &mut Tx<'_>, job: JobId, determined: bool) -> Result<(), StoreError> {
+    tx.execute("UPDATE job SET inputs_determined = ?2 WHERE id = ?1", params![job, determined])?;
+    tx.execute(
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND id <> ?1 AND id IN (SELECT o.job_id FROM job_group g \
+         JOIN job_group o ON o.pipeline_id = g.pipeline_id AND o.name = g.name WHERE g.job_id = ?1)",
+        params![job],
+    )?;
+    tx.signal(Signal::Schedule);
+    Ok(())
 }
 
 /// Whether a job shares a serial group with another one.

@@ -31,6 +31,10 @@ pub fn schedule_job(tx: &mut Tx<'_>, job: JobId, now: Timestamp) -> Result<Vec<D
     let mut done = Vec::new();
     for _ in 0..MOST_LOOKS {
         let Some(look) = look(tx, job)? else { return Ok(done) };
+        let determined = look.view.inputs.holds.is_empty();
+        if look.job.max_in_flight > 0 && look.job.inputs_determined != determined {
+            jobs::inputs_determine(tx, job, determined)?;
+        }
         let decision = schedule(&look.view);
         if decision.actions.is_empty() {
             return Ok(done);

@@ -7,7 +7,7 @@ use holdall_store::Store;
 use crate::tables::Tables;
 
 mod both {
-    holdall_store::on_both_databases!(a_rerun_goes_where_its_original_was);
+    holdall_store::on_both_databases!(a_rerun_goes_where_its_original_was, who_has_no_inputs_holds_nobody_up,);
 }
 
 /// A rerun goes before what was made after its original, also in another job.
@@ -30,6 +30,27 @@ fn a_rerun_goes_where_its_original_was(store: Store) {
     group.end(rerun, BuildStatus::Succeeded);
     group.schedule();
     assert_eq!(statuses(&group, [running, waiting, rerun]), ["succeeded", "started", "succeeded"]);
+}
+
+/// Whose inputs nothing resolves waits, and the others of its group do not.
+fn who_has_no_inputs_holds_nobody_up(store: Store) {
+    let never = PIPELINE.replace(
+        "- name: a\n  serial_groups: [all]\n  plan: [",
+        "- name: a\n  serial_groups: [all]\n  plan: [{ get: r, passed: [d] }, ",
+    );
+    let text =
+        format!("resources: [{{ name: r, type: mock, source: {{}} }}]{never}- name: d\n  plan: [{{ get: r }}]\n");
+    let mut group = Tables::new(store, &text);
+    let first = group.trigger("a");
+    group.schedule();
+    let other = group.trigger("b");
+    group.schedule();
+    assert_eq!(statuses(&group, [first, other]), ["pending", "started"]);
+    let third = group.trigger("c");
+    group.schedule();
+    group.end(other, BuildStatus::Succeeded);
+    group.schedule();
+    assert_eq!(statuses(&group, [first, third]), ["pending", "started"]);
 }
 
 /// Jobs that share one group; `b` is looked at before the others.

@@ -1,0 +1,1 @@
+UPDATE job SET inputs_determined = 0 WHERE id = 1;
