@@ -11,7 +11,7 @@ use crate::plan::{LockDemand, LockMode};
 use crate::release::Role;
 use crate::release::lock::{Asker, LockView, is_shared, obstacles, required};
 use crate::report::{Code, Hold};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// What is kept of a job's configuration for the scheduler.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -108,6 +108,8 @@ pub struct CheckView {
     pub checked_at: Option<Timestamp>,
     /// Whether a check is due: it was never checked, or a check is wanted that has not begun.
     pub overdue: bool,
+    /// For how long a check is good enough for builds that no person triggered; `None`: for ever.
+    pub every: Option<Span>,
     /// Whether one is wanted or runs already.
     pub wanted: bool,
 }
@@ -391,7 +393,12 @@ fn is_ready(build: &PendingView, check: &CheckView) -> bool {
     if build.manual {
         check.checked_at.is_some_and(|at| at >= build.created_at)
     } else {
-        check.trigger || !check.overdue
+        // Compared with when the build was made: it gets no older while it waits.
+        let is_stale = match (check.checked_at, check.every) {
+            (Some(at), Some(every)) => at + every < build.created_at,
+            _ => false,
+        };
+        check.trigger || !(check.overdue || is_stale)
     }
 }
 

@@ -74,13 +74,15 @@ pub fn check_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, S
     }
 }
 
-/// How often a scope is to be checked: the shortest interval of the resources that need it; `None`: never.
+/// How often a scope is to be checked: the shortest interval of the resources that need it, because a new version starts a
+/// build, or none is known (reference, section 4.2); `None`: never.
 fn interval(tx: &mut Tx<'_>, scope: ScopeId) -> Result<Option<Span>, StoreError> {
     let row = tx.query_one(
         "SELECT MIN(COALESCE(r.check_every, ?2)) FROM resource r JOIN pipeline p ON p.id = r.pipeline_id \
          JOIN scope s ON s.id = r.scope_id \
          WHERE r.scope_id = ?1 AND r.active = 1 AND p.paused = 0 AND (r.check_every IS NULL OR r.check_every >= 0) \
-         AND (r.is_trigger = 1 OR s.last_check_at IS NULL OR s.last_check_error IS NOT NULL)",
+         AND (r.is_trigger = 1 OR s.last_check_at IS NULL OR s.last_check_error IS NOT NULL \
+              OR NOT EXISTS (SELECT 1 FROM version v WHERE v.scope_id = s.id))",
         params![scope, DEFAULT_INTERVAL],
     )?;
     match row {

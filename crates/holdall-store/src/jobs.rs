@@ -3,12 +3,12 @@
 use holdall_engine::ids::{BuildId, JobId, PipelineId, ResourceId, ScopeId};
 use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::resolve::{Input, Wanted};
-use holdall_engine::time::Timestamp;
+use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 
 use crate::params;
 use crate::value::Row;
-use crate::{Signal, StoreError, Tx};
+use crate::{Signal, StoreError, Tx, checks};
 
 /// A job with what holds it back, without its configuration.
 #[derive(Debug, Clone)]
@@ -223,6 +223,8 @@ pub struct InputRow {
     pub scope: Option<ScopeId>,
     /// When its last check ended.
     pub checked_at: Option<Timestamp>,
+    /// How often it is to be checked; `None`: never by itself.
+    pub check_every: Option<Span>,
     /// What went wrong in it.
     pub check_error: Option<String>,
     /// Since when checks fail.
@@ -252,10 +254,10 @@ pub fn job_inputs(tx: &mut Tx<'_>, job: JobId) -> Result<Vec<InputRow>, StoreErr
     let mut inputs: Vec<InputRow> = tx
         .query(
             "SELECT i.name, i.resource_id, r.name, r.type, i.choice, i.pin, r.pin, i.is_trigger, i.has_passed, \
-             r.scope_id, s.last_check_at, s.last_check_error, s.failing_since FROM job_input i \
+             r.scope_id, s.last_check_at, s.last_check_error, s.failing_since, COALESCE(r.check_every, ?2) FROM job_input i \
              JOIN resource r ON r.id = i.resource_id LEFT JOIN scope s ON s.id = r.scope_id \
              WHERE i.job_id = ?1 ORDER BY i.position",
-            params![job],
+            params![job, checks::DEFAULT_INTERVAL],
         )?
         .iter()
         .map(|row| {
@@ -274,6 +276,7 @@ pub fn job_inputs(tx: &mut Tx<'_>, job: JobId) -> Result<Vec<InputRow>, StoreErr
                 checked_at: row.get(10)?,
                 check_error: row.get(11)?,
                 failing_since: row.get(12)?,
+                check_every: Some(row.get::<Span>(13)?).filter(|every| every.0 >= 0),
             })
         })
         .collect::<Result<_, StoreError>>()?;

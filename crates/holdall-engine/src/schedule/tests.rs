@@ -127,6 +127,7 @@ fn a_manual_build_has_its_inputs_checked_after_it_was_made_and_only_once() {
         trigger: true,
         checked_at: Some(Timestamp(99)),
         overdue: false,
+        every: Some(Span(10)),
         wanted: false,
     };
     let manual = PendingView { manual: true, ..build(1) };
@@ -140,11 +141,14 @@ fn a_manual_build_has_its_inputs_checked_after_it_was_made_and_only_once() {
     assert_eq!(schedule(&JobView { checks: vec![done], ..view.clone() }).actions, [Action::Start(BuildId(1))]);
     let automatic = JobView { pending: vec![build(1)], ..view };
     assert_eq!(schedule(&automatic).actions, [Action::Start(BuildId(1))]);
-    let overdue = CheckView { trigger: false, overdue: true, ..check };
-    assert_eq!(
-        schedule(&JobView { checks: vec![overdue], ..automatic }).actions,
-        [Action::WantChecks(vec![ScopeId(3)])]
-    );
+    let of = |check: CheckView| schedule(&JobView { checks: vec![check], ..automatic.clone() }).actions;
+    let want = [Action::WantChecks(vec![ScopeId(3)])];
+    assert_eq!(of(CheckView { trigger: false, overdue: true, ..check.clone() }), want);
+    // One that starts no build is checked again where the last time is too long ago.
+    assert_eq!(of(CheckView { trigger: false, ..check.clone() }), [Action::Start(BuildId(1))]);
+    let old = CheckView { trigger: false, checked_at: Some(Timestamp(89)), ..check };
+    assert_eq!(of(old.clone()), want);
+    assert_eq!(of(CheckView { every: None, ..old }), [Action::Start(BuildId(1))]);
 }
 
 #[test]
@@ -198,6 +202,7 @@ fn the_report_is_whole_whatever_comes_first() {
         trigger: false,
         checked_at: None,
         overdue: true,
+        every: None,
         wanted: false,
     };
     let view = JobView {

@@ -4,6 +4,7 @@ mod access;
 mod clocks;
 mod durable;
 mod flow;
+mod freshness;
 mod groups;
 mod history;
 mod hostile;

@@ -12,7 +12,7 @@ use crate::schedule::{
     Action, CheckView, Decision, DeploymentView, FixedView, InputsView, JobView, LimitView, Pause, PendingView,
     schedule,
 };
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// How many jobs are looked at; `HOLDALL_JOBS` says otherwise.
 const JOBS: u64 = 30_000;
@@ -71,6 +71,7 @@ impl Random {
             trigger: self.once_in(2),
             checked_at: self.once_in(2).then(|| Timestamp(i64::try_from(95 + self.below(10)).unwrap())),
             overdue: self.once_in(3),
+            every: self.once_in(2).then(|| Span(i64::try_from(self.below(10)).unwrap())),
             wanted: self.once_in(2),
         }
     }
@@ -329,7 +330,10 @@ fn may_start(view: &JobView, build: &PendingView) -> bool {
 fn has_inputs(view: &JobView, build: &PendingView) -> bool {
     let is_checked = |check: &CheckView| match build.manual {
         true => check.checked_at.is_some_and(|at| at >= build.created_at),
-        false => check.trigger || !check.overdue,
+        false => {
+            let good_until = check.checked_at.zip(check.every).map(|(at, every)| at.0 + every.0);
+            check.trigger || (!check.overdue && good_until.is_none_or(|until| until >= build.created_at.0))
+        }
     };
     match &build.fixed {
         Some(fixed) => fixed.holds.is_empty(),

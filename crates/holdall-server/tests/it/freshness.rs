@@ -1,0 +1,129 @@
+//! How fresh the versions are that a build takes of resources that start none (reference, sections 3.6 and 4.2).
+
+use holdall_engine::time::Timestamp;
+use holdall_engine::version::Version;
+use holdall_store::versions::NewVersion;
+use holdall_store::{Store, builds, checks, jobs, resources};
+
+use crate::tables::Tables;
+
+mod both {
+    holdall_store::on_both_databases!(
+        a_build_takes_no_version_of_yesterday,
+        what_is_never_checked_by_itself_is_taken_as_it_is,
+        what_has_no_version_is_checked_again_and_again,
+    );
+}
+
+fn pipeline(image: &str) -> String {
+    format!(
+        "resources:\n- {{name: app, type: mock, source: {{of: app}}}}\n\
+         - {{name: image, type: mock, source: {{of: image}}{image}}}\n\
+         jobs: [{{name: build, plan: [{{get: app, trigger: true}}, {{get: image}}]}}]\n"
+    )
+}
+
+/// A worker makes the checks that are wanted, and finds these versions: of `app` and of `image`. Gives what it checked.
+fn check(tables: &mut Tables, app: &[&str], image: &[&str]) -> Vec<&'static str> {
+    tables.pass(1);
+    let found = [("app", app), ("image", image)]
+        .map(|(name, versions)| (name, versions.iter().map(|version| (*version).to_owned()).collect::<Vec<_>>()));
+    let checked = tables.write(move |tx, now| {
+        let mut checked = Vec::new();
+        for check in checks::check_claim(tx, "w", 10, now)? {
+            let (name, versions) =
+                found.iter().find(|(name, _)| check.source.contains(&format!(":\"{name}\""))).expect("one of them");
+            let new = |version: &String| NewVersion { version: Version::of("version", version), metadata: Vec::new() };
+            checks::check_finish(tx, &check.id, Ok(versions.iter().map(new).collect()), now)?;
+            checked.push(*name);
+        }
+        Ok(checked)
+    });
+    tables.schedule();
+    checked
+}
+
+/// A new version of `app` is found.
+fn push(tables: &mut Tables, versions: &[&str]) {
+    let pipeline = tables.pipeline;
+    tables.write(move |tx, now| {
+        let app = resources::resource_find(tx, pipeline, "app")?.expect("it is there");
+        checks::check_want(tx, app.scope.expect("a scope"), now)
+    });
+    assert_eq!(check(tables, versions, &[]), ["app"]);
+}
+
+/// What the newest build got of `image`; `None`: it waits.
+fn got(tables: &Tables) -> Option<Version> {
+    let job = tables.job("build");
+    tables.write(move |tx, _| {
+        let newest = builds::build_list_of_job(tx, job, None, 1)?.remove(0);
+        let inputs = builds::build_inputs(tx, newest.id)?;
+        assert_eq!(jobs::job_get(tx, job)?.map(|job| job.active), Some(true));
+        Ok(inputs.into_iter().find(|input| input.name == "image").map(|input| input.version))
+    })
+}
+
+fn due(tables: &Tables) -> Option<Timestamp> {
+    tables.write(|tx, now| {
+        checks::check_due(tx, now)?;
+        checks::check_due(tx, now)
+    })
+}
+
+fn a_build_takes_no_version_of_yesterday(store: Store) {
+    let mut tables = Tables::new(store, &pipeline(""));
+    due(&tables);
+    check(&mut tables, &["1"], &["old"]);
+    assert_eq!(got(&tables), Some(Version::of("version", "old")));
+    tables.pass(86_400);
+    push(&mut tables, &["1", "2"]);
+    assert_eq!(got(&tables), None, "it waits for a check");
+    assert!(tables.holds("build").contains(&"main/p/image is checked for newer versions first".to_owned()));
+    assert_eq!(check(&mut tables, &[], &["old", "new"]), ["image"]);
+    assert_eq!(got(&tables), Some(Version::of("version", "new")));
+    // That is good enough for the next one.
+    push(&mut tables, &["1", "2", "3"]);
+    assert_eq!(got(&tables), Some(Version::of("version", "new")));
+    // A check that fails has looked.
+    tables.pass(86_400);
+    push(&mut tables, &["1", "2", "3", "4"]);
+    assert_eq!(got(&tables), None);
+    tables.write(|tx, now| {
+        let claimed = checks::check_claim(tx, "w", 10, now)?.remove(0);
+        checks::check_finish(tx, &claimed.id, Err("it is away".to_owned()), now)
+    });
+    tables.schedule();
+    assert_eq!(got(&tables), Some(Version::of("version", "new")));
+}
+
+fn what_is_never_checked_by_itself_is_taken_as_it_is(store: Store) {
+    let mut tables = Tables::new(store, &pipeline(", check_every: never"));
+    tables.write(|tx, now| {
+        for scope in 1..=2 {
+            checks::check_want(tx, holdall_engine::ids::ScopeId(scope), now)?;
+        }
+        Ok(())
+    });
+    check(&mut tables, &["1"], &["old"]);
+    tables.pass(86_400);
+    push(&mut tables, &["1", "2"]);
+    assert_eq!(got(&tables), Some(Version::of("version", "old")));
+}
+
+fn what_has_no_version_is_checked_again_and_again(store: Store) {
+    let mut tables = Tables::new(
+        store,
+        "resources: [{name: image, type: mock, source: {of: image}}]\n\
+                                         jobs: [{name: build, plan: [{get: image}]}]\n",
+    );
+    for _ in 0..3 {
+        due(&tables);
+        assert_eq!(check(&mut tables, &[], &[]), ["image"]);
+        tables.pass(70);
+    }
+    due(&tables);
+    check(&mut tables, &[], &["1"]);
+    tables.pass(70);
+    assert_eq!(due(&tables), None, "its builds ask for a check where they need one");
+}
