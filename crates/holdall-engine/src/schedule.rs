@@ -106,7 +106,7 @@ pub struct CheckView {
     pub trigger: bool,
     /// When the last check ended.
     pub checked_at: Option<Timestamp>,
-    /// Whether a check is due: it was never checked, or a check is wanted that has not begun.
+    /// Whether it was never checked.
     pub overdue: bool,
     /// For how long a check is good enough for builds that no person triggered; `None`: for ever.
     pub every: Option<Span>,

@@ -80,7 +80,17 @@ fn a_build_takes_no_version_of_yesterday(store: Store) {
     push(&mut tables, &["1", "2"]);
     assert_eq!(got(&tables), None, "it waits for a check");
     assert!(tables.holds("build").contains(&"main/p/image is checked for newer versions first".to_owned()));
-    assert_eq!(check(&mut tables, &[], &["old", "new"]), ["image"]);
+    // Also while the check runs.
+    let claimed = tables.write(|tx, now| checks::check_claim(tx, "w", 10, now)).remove(0);
+    let job = tables.job("build");
+    tables.write(move |tx, _| jobs::mark(tx, job));
+    tables.schedule();
+    assert_eq!(got(&tables), None, "it waits for the end of the check");
+    tables.write(move |tx, now| {
+        let new = |version: &&str| NewVersion { version: Version::of("version", version), metadata: Vec::new() };
+        checks::check_finish(tx, &claimed.id, Ok(["old", "new"].iter().map(new).collect()), now)
+    });
+    tables.schedule();
     assert_eq!(got(&tables), Some(Version::of("version", "new")));
     // That is good enough for the next one.
     push(&mut tables, &["1", "2", "3"]);

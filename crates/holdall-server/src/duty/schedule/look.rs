@@ -112,7 +112,7 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
                 scope,
                 trigger: row.trigger,
                 checked_at: row.checked_at,
-                overdue: state.wanted || row.checked_at.is_none(),
+                overdue: row.checked_at.is_none(),
                 every: row.check_every,
                 wanted: state.wanted || state.running,
             })
