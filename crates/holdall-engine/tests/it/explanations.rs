@@ -7,9 +7,10 @@ use holdall_engine::ids::BuildId;
 use holdall_engine::resolve::{Cause, Found, InputResult, MemoryHistory, Resolution, Why};
 use holdall_engine::status::BuildStatus;
 
+use crate::alone;
 use crate::oracle::foretell;
 use crate::random;
-use crate::world::{Build, Fate, Outcome, World, digest, outcome, version, version_name};
+use crate::world::{Build, Fate, Outcome, Resource, World, digest, outcome, version, version_name};
 
 /// What is wrong with the explanations of a resolution of a world, whose past is given.
 pub fn problem(world: &World, resolution: &Resolution, history: &mut MemoryHistory) -> Option<String> {
@@ -39,6 +40,9 @@ pub fn problem(world: &World, resolution: &Resolution, history: &mut MemoryHisto
                 if changed.resources == world.resources { changed.resolve_in(history) } else { changed.resolve() };
             if sharing.iter().any(|place| still_says(&after, *place, why)) {
                 return Some(format!("undoing it changes nothing: {why}"));
+            }
+            if let Some(problem) = alone::problem(world, why) {
+                return Some(problem);
             }
         }
         if !suffices(world, place) {
@@ -125,9 +129,9 @@ fn undone(world: &World, why: &Why) -> World {
         Cause::PinNotFound { .. } => changed.inputs[input(&why.input)].pin = None,
         Cause::PinMismatch { of, .. } => changed.inputs[input(of)].pin = None,
         Cause::Disabled { of, found, .. } | Cause::Gone { of, found, .. } => {
-            restore(&mut changed, resource_of(of), found)
+            restore(&mut changed.resources[resource_of(of)], found)
         }
-        Cause::AllDisabled { newest } => restore(&mut changed, resource_of(&why.input), newest),
+        Cause::AllDisabled { newest } => restore(&mut changed.resources[resource_of(&why.input)], newest),
         Cause::NoVersion => {
             let resource = &mut changed.resources[resource_of(&why.input)];
             resource.checked = true;
@@ -152,14 +156,11 @@ fn undone(world: &World, why: &Why) -> World {
 }
 
 /// Makes a version known and enabled.
-fn restore(world: &mut World, resource: usize, found: &Found) {
-    let resource = &mut world.resources[resource];
+pub fn restore(resource: &mut Resource, found: &Found) {
     resource.checked = true;
-    for known in &mut resource.versions {
-        if digest(&known.name) == found.digest {
-            known.enabled = true;
-            known.order = known.order.or(Some(0));
-        }
+    for known in resource.versions.iter_mut().filter(|known| digest(&known.name) == found.digest) {
+        known.enabled = true;
+        known.order = known.order.or(Some(0));
     }
 }
 

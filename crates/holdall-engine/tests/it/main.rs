@@ -5,6 +5,7 @@
 //! full walk with optimizations: `HOLDALL_WORLDS=full cargo test --release -p holdall-engine --test it`.
 
 mod agreement;
+mod alone;
 mod effort;
 mod explanations;
 mod fixture;
