@@ -163,7 +163,7 @@ pub fn check_finish(
         }
     }
     // Builds that wait for this check are looked at again, whatever it found.
-    jobs::mark_scope(tx, scope)?;
+    jobs::mark_waiting(tx, scope)?;
     tx.signal(Signal::Checks);
     Ok(())
 }

@@ -141,6 +141,22 @@ pub fn mark_scope(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Marks the jobs with an input of that scope and a build that may wait for its check. What a check found marks by itself
+/// whoever it concerns: one that found nothing new costs the jobs without pending builds nothing.
+pub fn mark_waiting(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
+    let marked = tx.execute(
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT i.job_id FROM job_input i \
+         JOIN resource r ON r.id = i.resource_id WHERE r.scope_id = ?1 AND r.active = 1) \
+         AND EXISTS (SELECT 1 FROM build b WHERE b.job_id = job.id AND b.status = 'pending')",
+        params![scope],
+    )?;
+    if marked > 0 {
+        tx.signal(Signal::Schedule);
+    }
+    tx.signal(Signal::Board);
+    Ok(())
+}
+
 /// Marks the jobs with an input of that resource.
 pub fn mark_resource(tx: &mut Tx<'_>, resource: ResourceId) -> Result<(), StoreError> {
     tx.execute(

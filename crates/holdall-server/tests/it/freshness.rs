@@ -12,6 +12,7 @@ mod both {
         a_build_takes_no_version_of_yesterday,
         what_is_never_checked_by_itself_is_taken_as_it_is,
         what_has_no_version_is_checked_again_and_again,
+        a_check_that_finds_nothing_new_has_no_job_looked_at,
     );
 }
 
@@ -136,4 +137,25 @@ fn what_has_no_version_is_checked_again_and_again(store: Store) {
     check(&mut tables, &[], &["1"]);
     tables.pass(70);
     assert_eq!(due(&tables), None, "its builds ask for a check where they need one");
+}
+
+fn a_check_that_finds_nothing_new_has_no_job_looked_at(store: Store) {
+    let mut tables = Tables::new(store, &pipeline(""));
+    due(&tables);
+    check(&mut tables, &["1"], &["old"]);
+    tables.pass(86_400);
+    let pipeline = tables.pipeline;
+    let end = |found: Result<Vec<NewVersion>, String>| {
+        tables.write(move |tx, now| {
+            let app = resources::resource_find(tx, pipeline, "app")?.expect("it is there");
+            checks::check_want(tx, app.scope.expect("a scope"), now)?;
+            let claimed = checks::check_claim(tx, "w", 1, now)?.remove(0);
+            checks::check_finish(tx, &claimed.id, found, now)?;
+            jobs::dirty(tx, 10)
+        })
+    };
+    let new = |version: &str| NewVersion { version: Version::of("version", version), metadata: Vec::new() };
+    assert_eq!(end(Ok(vec![new("1")])), []);
+    assert_eq!(end(Err("it is away".to_owned())), []);
+    assert_eq!(end(Ok(vec![new("1"), new("2")])), [tables.job("build")]);
 }
