@@ -23,6 +23,7 @@ mod stored;
 mod triggers;
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -84,7 +85,7 @@ pub struct Bench {
     /// Where they keep what they need.
     dir: PathBuf,
     /// Where the databases are; `None`: SQLite.
-    postgres: Option<Postgres>,
+    postgres: Option<RefCell<Postgres>>,
     /// How many samples of something short.
     samples: usize,
     /// How many of something long.
@@ -155,7 +156,7 @@ pub fn run(args: &[&str]) -> Result<()> {
     }
     if asked.postgres {
         let bin = tools::postgres_bin().context("PostgreSQL is missing: take --database sqlite, or install it")?;
-        bench.postgres = Some(Postgres::start(&bin, command::check_stopped)?);
+        bench.postgres = Some(RefCell::new(Postgres::start(&bin, command::check_stopped)?));
         run_cases(&bench, &asked.names)?;
     }
     Ok(())

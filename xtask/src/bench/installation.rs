@@ -55,7 +55,7 @@ impl Installation {
         let name = bench.unique("place");
         let dir = bench.dir.join(&name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let database = bench.postgres.as_ref().map(|postgres| postgres.database(&name)).transpose()?;
+        let database = bench.postgres.as_ref().map(|postgres| postgres.borrow().database(&name)).transpose()?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let api = Api::new(format!("http://127.0.0.1:{port}"), String::new());
         let binary = bench.binary.clone();

@@ -62,7 +62,7 @@ pub fn many(bench: &Bench) -> Result<()> {
     let place = Installation::start(bench, Steps::Apart(64))?;
     set(&place.api, MANY)?;
     let holdall = [place.server_pid(), place.worker_pid()];
-    let database = bench.postgres.as_ref().map(|postgres| postgres.pid());
+    let database = bench.postgres.as_ref().map(|postgres| postgres.borrow().pid());
     let minutes = [("after-setting", Limit::AtMost(1.0)), ("idle", Limit::AtMost(0.1))];
     for (name, limit) in minutes {
         let of_database = database.map(|pid| cpu_seconds(&family(pid)));

@@ -35,7 +35,7 @@ pub fn start(bench: &Bench) -> Result<()> {
     }
     let limit = Limit::AtMost(300.0);
     bench.print(&Figure { name: "start.serving".to_owned(), unit: "ms", samples, of: Of::Most, limit });
-    if drop_caches() {
+    if empty_caches(bench)? {
         let took = place.start_server()?;
         let name = "start.serving-cold".to_owned();
         let samples = vec![took.as_secs_f64() * 1e3];
@@ -52,7 +52,7 @@ pub fn resolve(bench: &Bench) -> Result<()> {
         command::run(&mut fill(bench, &place.database(), &["history", shape]))?;
         let mut cold = Vec::new();
         for _ in 0..bench.rounds {
-            if !drop_caches() {
+            if !empty_caches(bench)? {
                 eprintln!("NOT MEASURED from a cold store: only root can empty the kernel's caches");
                 break;
             }
@@ -85,8 +85,12 @@ fn fill(bench: &Bench, database: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Empties the kernel's caches of files; `false` where that is not allowed.
-fn drop_caches() -> bool {
+/// Empties what is kept in memory: PostgreSQL's buffers, by starting it again, and the kernel's caches of files; `false`
+/// where that is not allowed.
+fn empty_caches(bench: &Bench) -> Result<bool> {
+    if let Some(postgres) = &bench.postgres {
+        postgres.borrow_mut().launch()?;
+    }
     nix::unistd::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+    Ok(fs::write("/proc/sys/vm/drop_caches", "3").is_ok())
 }
