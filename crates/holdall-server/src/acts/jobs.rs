@@ -252,7 +252,7 @@ pub(super) fn abort(
         .into());
     }
     if worker_is_dead {
-        must_be_lost(tx, &build, now)?;
+        must_be_lost(tx, &build, &format!("holdall build abort {} --reason \"...\"", build.id), now)?;
     }
     abort_build(tx, who, &build, reason, now)?;
     if worker_is_dead {
@@ -278,8 +278,9 @@ pub(super) fn abort(
     Ok(outcome)
 }
 
-/// Refuses to say of the worker of a build that it is gone as long as it answers.
-pub(super) fn must_be_lost(tx: &mut Tx<'_>, build: &BuildRow, now: Timestamp) -> Result<(), Error> {
+/// Refuses to say of the worker of a build that it is gone as long as it answers; `instead` is the command that stops what
+/// it runs.
+pub(super) fn must_be_lost(tx: &mut Tx<'_>, build: &BuildRow, instead: &str, now: Timestamp) -> Result<(), Error> {
     for name in attempts::attempt_list_open(tx, build.id)?.into_iter().filter_map(|attempt| attempt.worker) {
         if let Some(worker) = workers::worker_find(tx, &name)?.filter(|worker| worker.state != "lost") {
             let build_name = format!("{}/{}/{} {}", build.team, build.pipeline_name, build.job_name, build.name);
@@ -290,7 +291,7 @@ pub(super) fn must_be_lost(tx: &mut Tx<'_>, build: &BuildRow, now: Timestamp) ->
                     (now.0 - worker.seen_at.0) / 1_000_000,
                     LOST_AFTER.0 / 1_000_000
                 ),
-                format!("holdall build abort {} --reason \"...\"", build.id),
+                instead,
             ));
         }
     }

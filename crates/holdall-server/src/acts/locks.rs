@@ -298,10 +298,11 @@ pub(super) fn force_unlock(
     let open = deployment_open(tx, &environment)?;
     let running = running_holders(tx, environment.lock)?;
     if !running.is_empty() {
+        let abort_first = format!("holdall lock force-unlock {name} --abort-running --reason \"...\"");
         let holders = outcome.before.clone().unwrap_or_default();
         if order.worker_is_dead {
             for build in &running {
-                job_acts::must_be_lost(tx, build, now)?;
+                job_acts::must_be_lost(tx, build, &abort_first, now)?;
             }
             lose(tx, &running, open.as_ref(), now)?;
         } else if order.abort_running {
@@ -325,7 +326,7 @@ pub(super) fn force_unlock(
                     "a step of {holders} runs in {name}: --abort-running stops it first, --worker-is-dead says that its \
                      worker and its process are gone"
                 ),
-                format!("holdall lock force-unlock {name} --abort-running --reason \"...\""),
+                abort_first,
             ));
         }
     }
