@@ -108,9 +108,9 @@ pub struct Output {
 pub enum VersionState {
     /// Known and enabled.
     Enabled,
-    /// Unticked; known or not.
+    /// Known and unticked.
     Disabled,
-    /// Enabled, but the version's row is gone.
+    /// Not known any more, whether it was unticked or not.
     Gone,
 }
 

@@ -26,13 +26,59 @@ impl fmt::Display for Problem {
 
 impl Problem {
     /// A problem at a byte of `text`.
-    pub(super) fn at(text: &[u8], offset: usize, message: String) -> Problem {
-        let before = &text[..offset.min(text.len())];
-        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        // Bytes that continue a character do not count.
-        let column = before[line_start..].iter().filter(|&&byte| byte & 0xC0 != 0x80).count() + 1;
+    fn at(text: &[u8], offset: usize, message: String) -> Problem {
+        let (line, column) = Walk::new(text).to(offset);
         Problem { line, column, message }
+    }
+
+    /// Problems at bytes of `text`, ascending: it is walked once, however many there are.
+    pub(super) fn all(text: &[u8], problems: Vec<(usize, String)>) -> Vec<Problem> {
+        let mut walk = Walk::new(text);
+        let problem = |(offset, message)| {
+            let (line, column) = walk.to(offset);
+            Problem { line, column, message }
+        };
+        problems.into_iter().map(problem).collect()
+    }
+}
+
+/// A way through a text that counts lines and columns.
+struct Walk<'t> {
+    ahead: &'t [u8],
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'t> Walk<'t> {
+    fn new(text: &'t [u8]) -> Walk<'t> {
+        Walk { ahead: text, at: 0, line: 1, column: 1 }
+    }
+
+    /// Line and column of a byte that is not before where the walk stands.
+    fn to(&mut self, offset: usize) -> (usize, usize) {
+        let (passed, ahead) = self.ahead.split_at((offset - self.at).min(self.ahead.len()));
+        for byte in passed {
+            match byte {
+                b'\n' => (self.line, self.column) = (self.line + 1, 1),
+                // It continues a character.
+                0x80..0xC0 => {}
+                _ => self.column += 1,
+            }
+        }
+        (self.ahead, self.at) = (ahead, offset);
+        (self.line, self.column)
+    }
+}
+
+/// The most characters of a document's own text that a message repeats.
+const EXCERPT: usize = 60;
+
+/// A text in quotes, for messages; a long one is cut.
+pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}...", &text[..end]),
     }
 }
 
@@ -57,14 +103,15 @@ pub(super) enum Value<'t> {
 
 impl Value<'_> {
     /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(super) fn shown(&self) -> String {
         match self {
-            Value::Null => "null",
-            Value::Bool(_) => "true or false",
-            Value::Number(_) => "a number",
-            Value::Text(_) => "text",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
+            Value::Null => "null".to_owned(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(digits) if digits.len() > EXCERPT => format!("the number {}...", &digits[..EXCERPT]),
+            Value::Number(digits) => format!("the number {digits}"),
+            Value::Text(text) => format!("the text {}", excerpt(text)),
+            Value::Array(_) => "a list".to_owned(),
+            Value::Object(_) => "an object".to_owned(),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
+use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
-    DocumentWanted,
 };
 use holdall_engine::resolve::{
-    Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, Wanted, resolve_inputs,
+    Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, resolve_inputs, wanted,
 };
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::{Version, VersionDigest};
@@ -50,6 +50,14 @@ pub struct Input {
     /// The first parts of a version's name.
     pub pin: Option<String>,
     pub trigger: bool,
+}
+
+impl Input {
+    /// What the step and the pin of its resource come to.
+    fn wanted(&self) -> VersionChoice {
+        let step = if self.every { VersionChoice::Every } else { VersionChoice::Latest };
+        wanted(&step, self.pin.as_deref().map(version).as_ref())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +130,7 @@ impl World {
                     name: input.name.clone(),
                     resource: resource(input.resource),
                     passed: input.passed.iter().map(|job| self.jobs[*job].clone()).collect(),
-                    wanted: DocumentWanted(Wanted { every: input.every, pin: input.pin.as_deref().map(version) }),
+                    version: input.wanted(),
                     trigger: input.trigger,
                 })
                 .collect(),
@@ -131,12 +139,13 @@ impl World {
                 .iter()
                 .filter(|resource| resource.checked)
                 .flat_map(|resource| resource.versions.iter().map(move |version| (resource, version)))
-                .filter(|(_, version)| version.order.is_some() || !version.enabled)
-                .map(|(resource, known)| DocumentVersion {
-                    resource: resource.name.clone(),
-                    version: version(&known.name),
-                    order: known.order,
-                    enabled: known.enabled,
+                .filter_map(|(resource, known)| {
+                    Some(DocumentVersion {
+                        resource: resource.name.clone(),
+                        version: version(&known.name),
+                        order: known.order?,
+                        enabled: known.enabled,
+                    })
                 })
                 .collect(),
             builds: self
@@ -183,7 +192,7 @@ impl World {
                 name: input.name.clone(),
                 resource: ResourceId(id(input.resource)),
                 passed: input.passed.iter().map(|job| JobId(id(*job))).collect(),
-                wanted: Wanted { every: input.every, pin: input.pin.as_deref().map(version) },
+                wanted: input.wanted(),
                 trigger: input.trigger,
             })
             .collect();
@@ -196,12 +205,13 @@ impl World {
         let id = |place: usize| place as i64 + 1;
         let known = self.resources.iter().enumerate().filter(|(_, resource)| resource.checked);
         let versions = known.flat_map(|(place, resource)| {
-            let told = resource.versions.iter().filter(|known| known.order.is_some() || !known.enabled);
-            told.map(move |known| PastVersion {
-                resource: ResourceId(id(place)),
-                version: version(&known.name),
-                order: known.order,
-                enabled: known.enabled,
+            resource.versions.iter().filter_map(move |known| {
+                Some(PastVersion {
+                    resource: ResourceId(id(place)),
+                    version: version(&known.name),
+                    order: known.order?,
+                    enabled: known.enabled,
+                })
             })
         });
         let builds = self.builds.iter().enumerate().map(|(place, build)| PastBuild {

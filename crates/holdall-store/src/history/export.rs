@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
-    DocumentWanted,
 };
 use holdall_engine::status::BuildStatus;
-use holdall_engine::version::{Version, VersionDigest};
 
 use crate::jobs::{InputRow, job_get, job_inputs};
 use crate::value::Value;
@@ -17,10 +15,9 @@ use crate::{StoreError, Tx, params};
 
 /// Everything that the resolution of a job's inputs depends on; `None` where there is no such job.
 ///
-/// That is the job and those in `passed` of its inputs, the resources of its inputs with all their versions, every
-/// build of the job, and the builds of the others that succeeded or vouched for one of its builds, as far as they
-/// concern those resources. A bag that an environment's own `start-deploy` takes is chosen by the release model from
-/// among what this resolves.
+/// That is the job and those in `passed` of its inputs, the resources of its inputs with all the versions that they
+/// have today, and the builds of those jobs, as far as they concern those resources. A bag that an environment's own
+/// `start-deploy` takes is chosen by the release model from among what this resolves.
 pub fn export(tx: &mut Tx<'_>, job: JobId) -> Result<Option<Document>, StoreError> {
     let Some(row) = job_get(tx, job)? else { return Ok(None) };
     let inputs = job_inputs(tx, job)?;
@@ -29,7 +26,10 @@ pub fn export(tx: &mut Tx<'_>, job: JobId) -> Result<Option<Document>, StoreErro
     let names: BTreeMap<ResourceId, String> =
         resources.iter().map(|(resource, input)| (*resource, input.resource_name.clone())).collect();
     let builds = builds(tx, job, &jobs, &names)?;
-    let versions = versions(tx, &names, &builds)?;
+    let versions = versions(tx, &names)?;
+    let with_versions: BTreeSet<&str> = versions.iter().map(|version| version.resource.as_str()).collect();
+    // What a put saved is there without a check.
+    let checked = |input: &InputRow| input.checked_at.is_some() || with_versions.contains(input.resource_name.as_str());
     Ok(Some(Document {
         job: row.name,
         inputs: inputs
@@ -38,13 +38,13 @@ pub fn export(tx: &mut Tx<'_>, job: JobId) -> Result<Option<Document>, StoreErro
                 name: input.name.clone(),
                 resource: input.resource_name.clone(),
                 passed: input.passed.iter().filter_map(|job| jobs.get(job)).cloned().collect(),
-                wanted: DocumentWanted(input.to_resolve().wanted),
+                version: input.to_resolve().wanted,
                 trigger: input.trigger,
             })
             .collect(),
         resources: resources
             .values()
-            .map(|input| DocumentResource { name: input.resource_name.clone(), checked: input.scope.is_some() })
+            .map(|input| DocumentResource { name: input.resource_name.clone(), checked: checked(input) })
             .collect(),
         jobs: jobs.into_values().collect(),
         versions,
@@ -66,13 +66,8 @@ fn builds(
     jobs: &BTreeMap<JobId, String>,
     resources: &BTreeMap<ResourceId, String>,
 ) -> Result<Vec<DocumentBuild>, StoreError> {
-    let mut args: Vec<Value> = vec![job.into()];
-    args.extend(jobs.keys().map(|id| Value::from(*id)));
-    let filter = format!(
-        "b.job_id IN ({}) AND (b.job_id = ?1 OR b.status = 'succeeded' OR b.id IN \
-         (SELECT p.from_build FROM build_pipe p JOIN build t ON t.id = p.to_build WHERE t.job_id = ?1))",
-        placeholders(2, jobs.len())
-    );
+    let args: Vec<Value> = jobs.keys().map(|id| Value::from(*id)).collect();
+    let filter = format!("b.job_id IN ({})", placeholders(1, jobs.len()));
     let sql = format!("SELECT b.id, b.job_id, b.status, b.rerun_of FROM build b WHERE {filter}");
     let mut builds: BTreeMap<BuildId, DocumentBuild> = BTreeMap::new();
     for row in tx.query(&sql, &args)? {
@@ -117,48 +112,32 @@ fn builds(
         params![job],
     )?;
     for row in pipes {
-        if let Some(build) = builds.get_mut(&row.get(0)?) {
-            build.passed_builds.push(row.get(1)?);
+        let (to, from): (BuildId, BuildId) = (row.get(0)?, row.get(1)?);
+        // What a job vouched for that is in `passed` no more decides nothing.
+        if builds.contains_key(&from)
+            && let Some(build) = builds.get_mut(&to)
+        {
+            build.passed_builds.push(from);
         }
     }
     Ok(builds.into_values().collect())
 }
 
-/// All versions of the resources; those that are gone, as far as a build has them and they are disabled.
-fn versions(
-    tx: &mut Tx<'_>,
-    resources: &BTreeMap<ResourceId, String>,
-    builds: &[DocumentBuild],
-) -> Result<Vec<DocumentVersion>, StoreError> {
+/// All versions of the resources. What a person unticked and is gone since is not there: it is gone.
+fn versions(tx: &mut Tx<'_>, resources: &BTreeMap<ResourceId, String>) -> Result<Vec<DocumentVersion>, StoreError> {
     let mut all = Vec::new();
     for (&id, name) in resources {
-        let disabled = tx.query("SELECT digest FROM disabled_version WHERE resource_id = ?1", params![id])?;
-        let mut disabled: BTreeSet<VersionDigest> =
-            disabled.iter().map(|row| row.get(0)).collect::<Result<_, StoreError>>()?;
         let known = tx.query(
-            "SELECT v.digest, v.version, v.check_order FROM resource r JOIN version v ON v.scope_id = r.scope_id \
+            "SELECT v.version, v.check_order, CASE WHEN d.digest IS NULL THEN 1 ELSE 0 END \
+             FROM resource r JOIN version v ON v.scope_id = r.scope_id \
+             LEFT JOIN disabled_version d ON d.resource_id = r.id AND d.digest = v.digest \
              WHERE r.id = ?1 ORDER BY v.check_order, v.digest",
             params![id],
         )?;
         for row in known {
-            let enabled = !disabled.remove(&row.get(0)?);
-            let (version, order) = (row.get(1)?, Some(row.get(2)?));
+            let (version, order, enabled) = (row.get(0)?, row.get(1)?, row.get(2)?);
             all.push(DocumentVersion { resource: name.clone(), version, order, enabled });
         }
-        if disabled.is_empty() {
-            continue;
-        }
-        let inputs = builds.iter().flat_map(|build| &build.inputs).map(|input| (&input.resource, &input.version));
-        let outputs = builds.iter().flat_map(|build| &build.outputs).map(|output| (&output.resource, &output.version));
-        let used: BTreeSet<&Version> =
-            inputs.chain(outputs).filter(|(resource, _)| *resource == name).map(|(_, version)| version).collect();
-        let gone = used.into_iter().filter(|version| disabled.contains(&version.digest()));
-        all.extend(gone.map(|version| DocumentVersion {
-            resource: name.clone(),
-            version: version.clone(),
-            order: None,
-            enabled: false,
-        }));
     }
     Ok(all)
 }

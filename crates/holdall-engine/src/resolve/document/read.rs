@@ -1,433 +1,483 @@
-//! Reading a document strictly: every problem with its position, in one run.
+//! Reading a document strictly: every problem with its position, its key, and what is expected, in one run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
-    DocumentWanted, Problem,
+    Problem,
 };
 use crate::ids::BuildId;
-use crate::resolve::Wanted;
-use crate::resolve::json::{self, Node, Value};
+use crate::pipeline::VersionChoice;
+use crate::resolve::json::{self, Node, Value, excerpt};
 use crate::status::BuildStatus;
 use crate::version::Version;
 
-/// More problems than this are not told: who sees so many has the wrong file.
-const MOST_PROBLEMS: usize = 100;
+/// How many problems are told; of more than that, how many there are. A bound for memory alone.
+pub(super) const MOST_PROBLEMS: usize = 100_000;
 
 pub(super) fn read(text: &[u8]) -> Result<Document, Vec<Problem>> {
     let root = json::parse(text).map_err(|problem| vec![problem])?;
-    let mut reader = Reader { problems: Vec::new() };
-    let document = reader.document(&root);
-    match document {
+    let mut reader = Reader { path: String::new(), problems: Vec::new(), dropped: 0 };
+    match reader.document(Place::of(&root)) {
         Some(document) if reader.problems.is_empty() => Ok(document),
         _ => Err(reader.in_order(text)),
     }
 }
 
-struct Reader {
-    /// The byte and what is wrong there.
-    problems: Vec<(usize, String)>,
+/// Where a value stands, or should stand.
+#[derive(Clone, Copy)]
+struct Place<'n, 't> {
+    offset: usize,
+    /// `None`: its key is missing from the object at the offset.
+    value: Option<&'n Value<'t>>,
 }
 
-/// The fields of an object, taken one by one; what is left over is unknown.
+impl<'n, 't> Place<'n, 't> {
+    fn of(node: &'n Node<'t>) -> Place<'n, 't> {
+        Place { offset: node.offset, value: Some(&node.value) }
+    }
+}
+
+/// The fields of an object, taken and read one by one; what is left over is unknown.
 struct Fields<'n, 't> {
     offset: usize,
-    what: &'static str,
     fields: Vec<(usize, &'n str, &'n Node<'t>)>,
     known: Vec<&'static str>,
 }
 
 impl<'n, 't> Fields<'n, 't> {
-    fn optional(&mut self, key: &'static str) -> Option<&'n Node<'t>> {
+    fn take(&mut self, key: &'static str) -> Option<Place<'n, 't>> {
         self.known.push(key);
         let index = self.fields.iter().position(|(_, name, _)| *name == key)?;
-        Some(self.fields.remove(index).2)
+        Some(Place::of(self.fields.remove(index).2))
     }
 
-    fn required(&mut self, key: &'static str, reader: &mut Reader) -> Option<&'n Node<'t>> {
-        let node = self.optional(key);
-        if node.is_none() {
-            reader.problem(self.offset, format!("{} needs the key \"{key}\"", self.what));
+    /// Reads the value of a key that must be there.
+    fn required<T>(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader,
+        read: impl FnOnce(&mut Reader, Place<'n, 't>) -> Option<T>,
+    ) -> Option<T> {
+        let place = self.take(key).unwrap_or(Place { offset: self.offset, value: None });
+        reader.at_key(key, |reader| read(reader, place))
+    }
+
+    /// Reads the value of a key that has a default.
+    fn optional<T>(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader,
+        default: T,
+        read: impl FnOnce(&mut Reader, Place<'n, 't>) -> Option<T>,
+    ) -> Option<T> {
+        match self.take(key) {
+            None => Some(default),
+            Some(place) => reader.at_key(key, |reader| read(reader, place)),
         }
-        node
     }
 
     fn end(self, reader: &mut Reader) {
         for (offset, key, _) in self.fields {
-            let message = if self.known.contains(&key) {
-                format!("the key \"{key}\" is given twice")
+            if self.known.contains(&key) {
+                reader.at_key(key, |reader| reader.problem(offset, "the key is given twice".to_owned()));
             } else {
-                format!("unknown key {key:?}: {} has {}", self.what, self.known.join(", "))
-            };
-            reader.problem(offset, message);
+                let known = self.known.join(", ");
+                reader.problem(offset, format!("unknown key {}, expected one of {known}", excerpt(key)));
+            }
         }
     }
 }
 
+/// Names that others refer to; `None`: the list cannot be read, so that nothing can be said of a name.
+type Names<'n> = Option<BTreeSet<&'n str>>;
+
+/// What the list of resources says.
+struct Resources<'n> {
+    names: Names<'n>,
+    never_checked: BTreeSet<&'n str>,
+}
+
+struct Reader {
+    /// The keys and places on the way to what is read, as in `builds[3].inputs[0].version`.
+    path: String,
+    /// The byte and what is wrong there.
+    problems: Vec<(usize, String)>,
+    /// How many problems were found that are not in `problems`, all of them behind those.
+    dropped: usize,
+}
+
 impl Reader {
     fn problem(&mut self, offset: usize, message: String) {
+        let message = if self.path.is_empty() { message } else { format!("{}: {message}", self.path) };
         self.problems.push((offset, message));
+        if self.problems.len() == 2 * MOST_PROBLEMS {
+            self.keep_first();
+        }
+    }
+
+    fn keep_first(&mut self) {
+        self.problems.sort_by_key(|(offset, _)| *offset);
+        self.dropped += self.problems.len().saturating_sub(MOST_PROBLEMS);
+        self.problems.truncate(MOST_PROBLEMS);
     }
 
     fn in_order(mut self, text: &[u8]) -> Vec<Problem> {
-        self.problems.sort();
-        let more = self.problems.len().saturating_sub(MOST_PROBLEMS);
-        self.problems.truncate(MOST_PROBLEMS);
-        let mut problems: Vec<Problem> =
-            self.problems.into_iter().map(|(offset, message)| Problem::at(text, offset, message)).collect();
-        if let Some(last) = problems.last_mut().filter(|_| more > 0) {
-            last.message.push_str(&format!(" (and {more} more problems)"));
+        self.keep_first();
+        if let Some((_, message)) = self.problems.last_mut().filter(|_| self.dropped > 0) {
+            message.push_str(&format!(" (and {} more problems after it, which are not listed)", self.dropped));
         }
-        problems
+        Problem::all(text, self.problems)
     }
 
-    fn expected(&mut self, node: &Node<'_>, wanted: &str) {
-        self.problem(node.offset, format!("expected {wanted}, found {}", node.value.kind()));
+    fn expected(&mut self, place: Place<'_, '_>, wanted: &str) {
+        let found = match place.value {
+            None => "but the key is missing".to_owned(),
+            Some(value) => format!("found {}", value.shown()),
+        };
+        self.problem(place.offset, format!("expected {wanted}, {found}"));
     }
 
-    fn fields<'n, 't>(&mut self, node: &'n Node<'t>, what: &'static str) -> Option<Fields<'n, 't>> {
-        let Value::Object(fields) = &node.value else {
-            self.expected(node, &format!("an object: {what}"));
+    fn at_key<T>(&mut self, key: &str, read: impl FnOnce(&mut Reader) -> T) -> T {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        self.within(&format!("{dot}{key}"), read)
+    }
+
+    fn within<T>(&mut self, part: &str, read: impl FnOnce(&mut Reader) -> T) -> T {
+        let length = self.path.len();
+        self.path.push_str(part);
+        let result = read(self);
+        self.path.truncate(length);
+        result
+    }
+
+    fn fields<'n, 't>(&mut self, place: Place<'n, 't>, what: &str) -> Option<Fields<'n, 't>> {
+        let Some(Value::Object(fields)) = place.value else {
+            self.expected(place, what);
             return None;
         };
         let fields = fields.iter().map(|(offset, key, node)| (*offset, key.as_ref(), node)).collect();
-        Some(Fields { offset: node.offset, what, fields, known: Vec::new() })
+        Some(Fields { offset: place.offset, fields, known: Vec::new() })
     }
 
-    fn list<'n, 't>(&mut self, node: &'n Node<'t>) -> &'n [Node<'t>] {
-        match &node.value {
-            Value::Array(items) => items,
-            _ => {
-                self.expected(node, "a list");
-                &[]
-            }
-        }
+    /// The items of a list that can be read; `None` where it is no list.
+    fn list<'n, 't, T>(
+        &mut self,
+        place: Place<'n, 't>,
+        what: &str,
+        mut read: impl FnMut(&mut Reader, Place<'n, 't>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Some(Value::Array(items)) = place.value else {
+            self.expected(place, what);
+            return None;
+        };
+        let items = items.iter().enumerate();
+        let items = items
+            .filter_map(|(index, node)| self.within(&format!("[{index}]"), |reader| read(reader, Place::of(node))));
+        Some(items.collect())
     }
 
-    fn text<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
-        match &node.value {
-            Value::Text(text) => Some(text),
+    fn text<'n>(&mut self, place: Place<'n, '_>) -> Option<&'n str> {
+        match place.value {
+            Some(Value::Text(text)) => Some(text),
             _ => {
-                self.expected(node, "text");
+                self.expected(place, "text");
                 None
             }
         }
     }
 
-    fn flag(&mut self, node: Option<&Node<'_>>, default: bool) -> bool {
-        match node {
-            None => default,
-            Some(Node { value: Value::Bool(value), .. }) => *value,
-            Some(node) => {
-                self.expected(node, "true or false");
-                default
+    fn flag(&mut self, place: Place<'_, '_>) -> Option<bool> {
+        match place.value {
+            Some(Value::Bool(value)) => Some(*value),
+            _ => {
+                self.expected(place, "true or false");
+                None
             }
         }
     }
 
-    fn integer(&mut self, node: &Node<'_>) -> Option<i64> {
-        let Value::Number(text) = &node.value else {
-            self.expected(node, "a whole number");
-            return None;
-        };
-        let number = text.parse().ok();
-        if number.is_none() {
-            self.problem(node.offset, format!("{text} is not a whole number of at most 64 bits"));
+    fn order(&mut self, place: Place<'_, '_>) -> Option<i64> {
+        let order = integer(place.value);
+        if order.is_none() {
+            self.expected(place, "a whole number of at most 64 bits");
         }
-        number
+        order
     }
 
-    fn build_id(&mut self, node: &Node<'_>) -> Option<BuildId> {
-        let id = self.integer(node)?;
+    fn build_id(&mut self, place: Place<'_, '_>) -> Option<BuildId> {
         // The greatest number is used as a bound that no build reaches.
-        if !(1..i64::MAX).contains(&id) {
-            self.problem(node.offset, format!("{id} cannot be the id of a build"));
-            return None;
+        let id = integer(place.value).filter(|id| (1..i64::MAX).contains(id));
+        if id.is_none() {
+            self.expected(place, "the id of a build, a whole number from 1 to 9223372036854775806");
         }
-        Some(BuildId(id))
+        id.map(BuildId)
     }
 
-    fn build_ids(&mut self, node: Option<&Node<'_>>) -> Vec<BuildId> {
-        let Some(node) = node else { return Vec::new() };
-        self.list(node).iter().filter_map(|item| self.build_id(item)).collect()
+    /// The id of a build of this document.
+    fn listed_build(&mut self, place: Place<'_, '_>, listed: &BTreeSet<i64>) -> Option<BuildId> {
+        let id = self.build_id(place)?;
+        if !listed.contains(&id.0) {
+            self.problem(place.offset, format!("expected the id of a build in \"builds\", there is none with id {id}"));
+        }
+        Some(id)
     }
 
-    fn version(&mut self, node: &Node<'_>) -> Option<Version> {
-        let Value::Object(fields) = &node.value else {
-            self.expected(node, "a version: an object of text values");
+    fn version(&mut self, place: Place<'_, '_>) -> Option<Version> {
+        self.version_or(place, "a version, an object of text values")
+    }
+
+    fn version_or(&mut self, place: Place<'_, '_>, what: &str) -> Option<Version> {
+        let Some(Value::Object(fields)) = place.value else {
+            self.expected(place, what);
             return None;
         };
         let mut version = BTreeMap::new();
         let mut is_complete = true;
         for (offset, key, node) in fields {
-            match self.text(node) {
+            self.within(&format!("[{}]", excerpt(key)), |reader| match reader.text(Place::of(node)) {
                 None => is_complete = false,
                 Some(text) => {
                     if version.insert(key.to_string(), text.to_owned()).is_some() {
-                        self.problem(*offset, format!("the key {key:?} is given twice"));
+                        reader.problem(*offset, "the key is given twice".to_owned());
                     }
                 }
-            }
+            });
         }
         is_complete.then_some(Version(version))
     }
 
     /// A name that must be new in its list.
-    fn new_name<'n>(&mut self, node: &'n Node<'_>, what: &str, seen: &mut BTreeSet<&'n str>) -> Option<&'n str> {
-        let name = self.text(node)?;
+    fn new_name<'n>(&mut self, place: Place<'n, '_>, seen: &mut BTreeSet<&'n str>) -> Option<&'n str> {
+        let name = self.text(place)?;
         if !seen.insert(name) {
-            self.problem(node.offset, format!("the {what} {name:?} is given twice"));
+            self.problem(place.offset, format!("expected each name once, {} is in the list already", excerpt(name)));
         }
         Some(name)
     }
 
-    /// A name that must be in `listed`.
-    fn known_name<'n>(&mut self, node: &'n Node<'_>, listed: &BTreeSet<&str>, list: &str) -> Option<&'n str> {
-        let name = self.text(node)?;
-        if !listed.contains(name) {
-            self.problem(node.offset, format!("{name:?} is not in \"{list}\""));
+    /// A name that must be in a list.
+    fn known_name<'n>(&mut self, place: Place<'n, '_>, listed: &Names<'_>, list: &str) -> Option<&'n str> {
+        let name = self.text(place)?;
+        if listed.as_ref().is_some_and(|listed| !listed.contains(name)) {
+            self.problem(place.offset, format!("expected a name from \"{list}\", {} is not there", excerpt(name)));
         }
         Some(name)
     }
 
-    fn document(&mut self, node: &Node<'_>) -> Option<Document> {
-        let mut fields = self.fields(node, "a resolution history")?;
-        let job = fields.required("job", self);
-        let jobs = fields.required("jobs", self);
-        let resources = fields.required("resources", self);
-        let inputs = fields.required("inputs", self);
-        let versions = fields.required("versions", self);
-        let builds = fields.required("builds", self);
-        fields.end(self);
-
+    fn document(&mut self, place: Place<'_, '_>) -> Option<Document> {
+        let mut fields = self.fields(place, "a resolution history, an object")?;
+        let job = fields.required("job", self, |_, place| Some(place));
         let mut job_names = BTreeSet::new();
-        let mut job_list = Vec::new();
-        for item in jobs.map_or(&[][..], |node| self.list(node)) {
-            job_list.extend(self.new_name(item, "job", &mut job_names).map(str::to_owned));
-        }
-        let mut resource_names = BTreeSet::new();
-        let mut resource_list = Vec::new();
-        for item in resources.map_or(&[][..], |node| self.list(node)) {
-            resource_list.extend(self.resource(item, &mut resource_names));
-        }
-        // Without the lists, every name would be a problem of its own.
-        let (no_jobs, no_resources) = (jobs.is_none(), resources.is_none());
-        if no_jobs || no_resources {
-            return None;
-        }
-        let job = job.and_then(|node| self.known_name(node, &job_names, "jobs"));
+        let jobs = fields.required("jobs", self, |reader, place| {
+            reader.list(place, "a list of names of jobs", |reader, place| reader.new_name(place, &mut job_names))
+        });
+        let job_names = jobs.is_some().then_some(job_names);
+        let job = job.and_then(|place| self.at_key("job", |reader| reader.known_name(place, &job_names, "jobs")));
+        let (mut names, mut never_checked) = (BTreeSet::new(), BTreeSet::new());
+        let resources = fields.required("resources", self, |reader, place| {
+            reader.list(place, "a list of resources", |reader, place| {
+                reader.resource(place, &mut names, &mut never_checked)
+            })
+        });
+        let known = Resources { names: resources.is_some().then_some(names), never_checked };
         let mut input_names = BTreeSet::new();
-        let mut input_list = Vec::new();
-        for item in inputs.map_or(&[][..], |node| self.list(node)) {
-            input_list.extend(self.input(item, &mut input_names, &job_names, &resource_names));
-        }
-        let unchecked: BTreeSet<&str> = resource_list
-            .iter()
-            .filter(|resource: &&DocumentResource| !resource.checked)
-            .map(|resource| resource.name.as_str())
-            .collect();
+        let inputs = fields.required("inputs", self, |reader, place| {
+            reader.list(place, "a list of inputs of the job", |reader, place| {
+                reader.input(place, &mut input_names, &job_names, &known.names)
+            })
+        });
         let mut seen = BTreeSet::new();
-        let mut version_list = Vec::new();
-        for item in versions.map_or(&[][..], |node| self.list(node)) {
-            let Some(version) = self.resource_version(item, &resource_names, &unchecked) else { continue };
-            if !seen.insert((version.resource.clone(), version.version.clone())) {
-                self.problem(item.offset, format!("the version {} is given twice", version.version));
-            }
-            version_list.push(version);
-        }
-        let mut build_list = Vec::new();
-        let mut ids = BTreeSet::new();
-        for item in builds.map_or(&[][..], |node| self.list(node)) {
-            let Some(build) = self.build(item) else { continue };
-            if !ids.insert(build.id) {
-                self.problem(item.offset, format!("the build {} is given twice", build.id));
-            }
-            build_list.push(build);
-        }
+        let versions = fields.required("versions", self, |reader, place| {
+            reader.list(place, "a list of versions of resources", |reader, place| {
+                reader.resource_version(place, &known, &mut seen)
+            })
+        });
+        let builds = fields.required("builds", self, |reader, place| {
+            let (listed, mut seen) = (build_ids(place), BTreeSet::new());
+            reader.list(place, "a list of builds", |reader, place| reader.build(place, &listed, &mut seen))
+        });
+        fields.end(self);
         Some(Document {
             job: job?.to_owned(),
-            jobs: job_list,
-            resources: resource_list,
-            inputs: input_list,
-            versions: version_list,
-            builds: build_list,
+            jobs: jobs?.into_iter().map(str::to_owned).collect(),
+            resources: resources?,
+            inputs: inputs?,
+            versions: versions?,
+            builds: builds?,
         })
     }
 
-    fn resource<'n>(&mut self, node: &'n Node<'_>, names: &mut BTreeSet<&'n str>) -> Option<DocumentResource> {
-        let mut fields = self.fields(node, "a resource")?;
-        let name = fields.required("name", self);
-        let checked = fields.optional("checked");
+    fn resource<'n>(
+        &mut self,
+        place: Place<'n, '_>,
+        names: &mut BTreeSet<&'n str>,
+        never_checked: &mut BTreeSet<&'n str>,
+    ) -> Option<DocumentResource> {
+        let mut fields = self.fields(place, "a resource, an object")?;
+        let name = fields.required("name", self, |reader, place| reader.new_name(place, names));
+        let checked = fields.optional("checked", self, true, Reader::flag);
         fields.end(self);
-        let name = self.new_name(name?, "resource", names);
-        let checked = self.flag(checked, true);
-        Some(DocumentResource { name: name?.to_owned(), checked })
+        if checked == Some(false) {
+            never_checked.extend(name);
+        }
+        Some(DocumentResource { name: name?.to_owned(), checked: checked? })
     }
 
     fn input<'n>(
         &mut self,
-        node: &'n Node<'_>,
+        place: Place<'n, '_>,
         names: &mut BTreeSet<&'n str>,
-        jobs: &BTreeSet<&str>,
-        resources: &BTreeSet<&str>,
+        jobs: &Names<'_>,
+        resources: &Names<'_>,
     ) -> Option<DocumentInput> {
-        let mut fields = self.fields(node, "an input")?;
-        let name = fields.required("name", self);
-        let resource = fields.required("resource", self);
-        let passed_jobs = fields.optional("passed");
-        let version = fields.optional("version");
-        let every = fields.optional("every");
-        let trigger = fields.optional("trigger");
+        let mut fields = self.fields(place, "an input of the job, an object")?;
+        let name = fields.required("name", self, |reader, place| reader.new_name(place, names));
+        let resource =
+            fields.required("resource", self, |reader, place| reader.known_name(place, resources, "resources"));
+        let passed = fields.optional("passed", self, Vec::new(), |reader, place| {
+            reader.list(place, "a list of names of jobs", |reader, place| reader.known_name(place, jobs, "jobs"))
+        });
+        let version = fields.optional("version", self, VersionChoice::Latest, Reader::wanted);
+        let trigger = fields.optional("trigger", self, false, Reader::flag);
         fields.end(self);
-
-        let name = name.and_then(|node| self.new_name(node, "input", names));
-        let resource = resource.and_then(|node| self.known_name(node, resources, "resources"));
-        let mut passed = Vec::new();
-        for item in passed_jobs.map_or(&[][..], |node| self.list(node)) {
-            passed.extend(self.known_name(item, jobs, "jobs").map(str::to_owned));
-        }
-        let wanted = match version {
-            None => Some(Wanted::default()),
-            Some(node) => self.wanted(node, every),
-        };
-        if let Some(every) = every.filter(|_| version.is_none_or(|node| !matches!(node.value, Value::Object(_)))) {
-            self.problem(every.offset, "\"every\" stands beside a pinned version only".to_owned());
-        }
-        let trigger = self.flag(trigger, false);
         Some(DocumentInput {
             name: name?.to_owned(),
             resource: resource?.to_owned(),
-            passed,
-            wanted: DocumentWanted(wanted?),
-            trigger,
+            passed: passed?.into_iter().map(str::to_owned).collect(),
+            version: version?,
+            trigger: trigger?,
         })
     }
 
-    fn wanted(&mut self, node: &Node<'_>, every: Option<&Node<'_>>) -> Option<Wanted> {
-        match &node.value {
-            Value::Text(text) if text == "latest" => Some(Wanted { every: false, pin: None }),
-            Value::Text(text) if text == "every" => Some(Wanted { every: true, pin: None }),
-            Value::Object(_) => {
-                let pin = self.version(node);
-                Some(Wanted { every: self.flag(every, false), pin: Some(pin?) })
-            }
-            Value::Text(text) => {
-                self.problem(
-                    node.offset,
-                    format!("expected \"latest\", \"every\" or the pinned version, found {text:?}"),
-                );
-                None
-            }
-            _ => {
-                self.expected(node, "\"latest\", \"every\" or the pinned version");
-                None
-            }
+    fn wanted(&mut self, place: Place<'_, '_>) -> Option<VersionChoice> {
+        match place.value {
+            Some(Value::Text(text)) if text == "latest" => Some(VersionChoice::Latest),
+            Some(Value::Text(text)) if text == "every" => Some(VersionChoice::Every),
+            _ => self
+                .version_or(place, "\"latest\", \"every\" or the pinned version, an object of text values")
+                .map(VersionChoice::Pinned),
         }
     }
 
-    fn resource_version(
+    fn resource_version<'n>(
         &mut self,
-        node: &Node<'_>,
-        resources: &BTreeSet<&str>,
-        unchecked: &BTreeSet<&str>,
+        place: Place<'n, '_>,
+        resources: &Resources<'_>,
+        seen: &mut BTreeSet<(&'n str, Version)>,
     ) -> Option<DocumentVersion> {
-        let mut fields = self.fields(node, "a version of a resource")?;
-        let resource = fields.required("resource", self);
-        let version = fields.required("version", self);
-        let order = fields.required("order", self);
-        let enabled = fields.optional("enabled");
-        fields.end(self);
-
-        let name = resource.and_then(|node| self.known_name(node, resources, "resources"));
-        if let (Some(node), Some(name)) = (resource, name)
-            && unchecked.contains(name)
-        {
-            self.problem(node.offset, format!("{name:?} was never checked, so it has no versions"));
-        }
-        let version = version.and_then(|node| self.version(node));
-        let enabled = self.flag(enabled, true);
-        let order = match order {
-            Some(Node { value: Value::Null, offset }) => {
-                if enabled {
-                    self.problem(
-                        *offset,
-                        "a version without order is gone, and must have \"enabled\": false".to_owned(),
-                    );
-                }
-                Some(None)
+        let mut fields = self.fields(place, "a version of a resource, an object")?;
+        let resource = fields.required("resource", self, |reader, place| {
+            let name = reader.known_name(place, &resources.names, "resources")?;
+            if resources.never_checked.contains(name) {
+                let name = excerpt(name);
+                let message = format!("expected a resource that was checked, {name} has \"checked\": false");
+                reader.problem(place.offset, message);
             }
-            Some(node) => self.integer(node).map(Some),
-            None => None,
-        };
-        Some(DocumentVersion { resource: name?.to_owned(), version: version?, order: order?, enabled })
+            Some(name)
+        });
+        let version = fields.required("version", self, Reader::version);
+        let order = fields.required("order", self, Reader::order);
+        let enabled = fields.optional("enabled", self, true, Reader::flag);
+        fields.end(self);
+        let (resource, version) = (resource?, version?);
+        if !seen.insert((resource, version.clone())) {
+            let message =
+                format!("expected each version once, this one of {} is in the list already", excerpt(resource));
+            self.problem(place.offset, message);
+        }
+        Some(DocumentVersion { resource: resource.to_owned(), version, order: order?, enabled: enabled? })
     }
 
-    fn build(&mut self, node: &Node<'_>) -> Option<DocumentBuild> {
-        let mut fields = self.fields(node, "a build")?;
-        let id = fields.required("id", self);
-        let job = fields.required("job", self);
-        let status = fields.required("status", self);
-        let rerun_of = fields.optional("rerun_of");
-        let inputs = fields.optional("inputs");
-        let outputs = fields.optional("outputs");
-        let passed_builds = fields.optional("passed_builds");
+    fn build(
+        &mut self,
+        place: Place<'_, '_>,
+        listed: &BTreeSet<i64>,
+        seen: &mut BTreeSet<BuildId>,
+    ) -> Option<DocumentBuild> {
+        let mut fields = self.fields(place, "a build, an object")?;
+        let id = fields.required("id", self, |reader, place| {
+            let id = reader.build_id(place)?;
+            if !seen.insert(id) {
+                reader.problem(place.offset, format!("expected each id once, {id} is in the list already"));
+            }
+            Some(id)
+        });
+        let job = fields.required("job", self, Reader::text);
+        let status = fields.required("status", self, Reader::status);
+        let rerun_of = fields.optional("rerun_of", self, None, |reader, place| match place.value {
+            Some(Value::Null) => Some(None),
+            _ => reader.listed_build(place, listed).map(Some),
+        });
+        let inputs = fields.optional("inputs", self, Vec::new(), |reader, place| {
+            reader.list(place, "a list of inputs of the build", Reader::build_input)
+        });
+        let outputs = fields.optional("outputs", self, Vec::new(), |reader, place| {
+            reader.list(place, "a list of outputs of the build", Reader::build_output)
+        });
+        let passed_builds = fields.optional("passed_builds", self, Vec::new(), |reader, place| {
+            reader.list(place, "a list of ids of builds", |reader, place| reader.listed_build(place, listed))
+        });
         fields.end(self);
-
-        let id = id.and_then(|node| self.build_id(node));
-        let job = job.and_then(|node| self.text(node));
-        let status = status.and_then(|node| self.status(node));
-        let rerun_of = match rerun_of {
-            None | Some(Node { value: Value::Null, .. }) => Some(None),
-            Some(node) => self.build_id(node).map(Some),
-        };
-        let inputs = inputs.map_or(&[][..], |node| self.list(node));
-        let inputs: Vec<_> = inputs.iter().filter_map(|item| self.build_input(item)).collect();
-        let outputs = outputs.map_or(&[][..], |node| self.list(node));
-        let outputs: Vec<_> = outputs.iter().filter_map(|item| self.build_output(item)).collect();
-        let passed_builds = self.build_ids(passed_builds);
         Some(DocumentBuild {
             id: id?,
             job: job?.to_owned(),
             status: status?,
             rerun_of: rerun_of?,
-            inputs,
-            outputs,
-            passed_builds,
+            inputs: inputs?,
+            outputs: outputs?,
+            passed_builds: passed_builds?,
         })
     }
 
-    fn status(&mut self, node: &Node<'_>) -> Option<BuildStatus> {
-        let name = self.text(node)?;
-        let status = BuildStatus::from_name(name);
+    fn status(&mut self, place: Place<'_, '_>) -> Option<BuildStatus> {
+        let status = match place.value {
+            Some(Value::Text(name)) => BuildStatus::from_name(name),
+            _ => None,
+        };
         if status.is_none() {
-            self.problem(
-                node.offset,
-                format!("{name:?} is not one of pending, started, succeeded, failed, errored, aborted"),
+            self.expected(
+                place,
+                "one of \"pending\", \"started\", \"succeeded\", \"failed\", \"errored\", \"aborted\"",
             );
         }
         status
     }
 
-    fn build_input(&mut self, node: &Node<'_>) -> Option<DocumentBuildInput> {
-        let mut fields = self.fields(node, "an input of a build")?;
-        let name = fields.required("name", self);
-        let resource = fields.required("resource", self);
-        let version = fields.required("version", self);
+    fn build_input(&mut self, place: Place<'_, '_>) -> Option<DocumentBuildInput> {
+        let mut fields = self.fields(place, "an input of a build, an object")?;
+        let name = fields.required("name", self, Reader::text);
+        let resource = fields.required("resource", self, Reader::text);
+        let version = fields.required("version", self, Reader::version);
         fields.end(self);
-        let name = name.and_then(|node| self.text(node));
-        let resource = resource.and_then(|node| self.text(node));
-        let version = version.and_then(|node| self.version(node));
         Some(DocumentBuildInput { name: name?.to_owned(), resource: resource?.to_owned(), version: version? })
     }
 
-    fn build_output(&mut self, node: &Node<'_>) -> Option<DocumentBuildOutput> {
-        let mut fields = self.fields(node, "an output of a build")?;
-        let resource = fields.required("resource", self);
-        let version = fields.required("version", self);
+    fn build_output(&mut self, place: Place<'_, '_>) -> Option<DocumentBuildOutput> {
+        let mut fields = self.fields(place, "an output of a build, an object")?;
+        let resource = fields.required("resource", self, Reader::text);
+        let version = fields.required("version", self, Reader::version);
         fields.end(self);
-        let resource = resource.and_then(|node| self.text(node));
-        let version = version.and_then(|node| self.version(node));
         Some(DocumentBuildOutput { resource: resource?.to_owned(), version: version? })
     }
+}
+
+fn integer(value: Option<&Value<'_>>) -> Option<i64> {
+    match value {
+        Some(Value::Number(text)) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The ids of the builds of a list, as far as they can be read.
+fn build_ids(place: Place<'_, '_>) -> BTreeSet<i64> {
+    let Some(Value::Array(builds)) = place.value else { return BTreeSet::new() };
+    let id = |build: &Node<'_>| match &build.value {
+        Value::Object(fields) => {
+            let (_, _, id) = fields.iter().find(|(_, key, _)| key == "id")?;
+            integer(Some(&id.value))
+        }
+        _ => None,
+    };
+    builds.iter().filter_map(id).collect()
 }
