@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdall_engine::ids::{BuildId, PipelineId};
-use holdall_engine::resolve::document::{Document, Evaluation};
+use holdall_engine::pipeline::VersionChoice;
+use holdall_engine::resolve::document::{Document, DocumentResource, Evaluation};
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, ActAnswer, ActRequest, PinTarget, TickTarget};
@@ -15,7 +16,10 @@ use holdall_store::{Tx, jobs, resources};
 
 use crate::support::{FakeWorker, Place, TestServer, finished, on_both_databases, output, started, success};
 
-on_both_databases!(what_is_resolved_elsewhere_is_what_the_next_build_takes);
+on_both_databases!(
+    what_is_resolved_elsewhere_is_what_the_next_build_takes,
+    what_was_never_checked_and_what_is_gone_or_pinned_is_exported_as_it_is_decided,
+);
 
 /// `ship` starts only when a person says so: then nothing happens between a look at the history and its build.
 const PIPELINE: &str = "
@@ -46,6 +50,26 @@ jobs:
   - { get: code, resource: repo, passed: [unit], version: every }
 ";
 
+/// `log` is never checked: all that is known of it comes from puts.
+const UNCHECKED: &str = "
+resources:
+- { name: repo, type: mock, source: { initial_version: one } }
+- { name: log, type: mock, check_every: never, source: { no_initial_version: true } }
+jobs:
+- name: unit
+  plan:
+  - { get: repo, trigger: true, version: every }
+- name: note
+  plan:
+  - { put: log, params: { version: noted } }
+- name: read
+  plan:
+  - { get: log, passed: [note] }
+- name: audit
+  plan:
+  - { get: code, resource: repo, passed: [unit], version: every }
+";
+
 struct Live {
     server: TestServer,
     worker: FakeWorker,
@@ -55,9 +79,9 @@ struct Live {
 }
 
 impl Live {
-    fn start(place: &Place) -> Live {
+    fn start(place: &Place, pipeline: &str) -> Live {
         let server = TestServer::start(place);
-        let pipeline = server.pipeline("p", PIPELINE);
+        let pipeline = server.pipeline("p", pipeline);
         let worker = FakeWorker::new("w");
         worker.hello(&server);
         Live { server, worker, pipeline, bad: Vec::new() }
@@ -97,6 +121,16 @@ impl Live {
                 self.worker.report(&self.server, facts);
             }
         }
+    }
+
+    /// Works until the only resource that the job gets was checked, and there is nothing left to do.
+    fn settle_checked(&mut self, job: &str) {
+        while !self.history(job).resources[0].checked {
+            let orders = self.worker.poll(&self.server);
+            assert_eq!(orders.start, [], "nothing can start yet");
+            self.worker.check(&self.server, &orders.checks);
+        }
+        self.settle();
     }
 
     /// Pushes versions, each after the one before has gone through the jobs.
@@ -178,7 +212,7 @@ fn chosen(decided: &Evaluation, input: &str) -> String {
 }
 
 fn what_is_resolved_elsewhere_is_what_the_next_build_takes(place: &Place) {
-    let mut live = Live::start(place);
+    let mut live = Live::start(place, PIPELINE);
     live.settle();
     assert_eq!(chosen(&live.compare("ship"), "repo"), "one");
     assert_eq!(chosen(&live.compare("audit"), "code"), "one");
@@ -227,4 +261,72 @@ fn what_is_resolved_elsewhere_is_what_the_next_build_takes(place: &Place) {
         let answer = live.server.send("GET", unknown, &());
         assert_eq!((answer.status, answer.json()["code"].as_str()), (404, Some("not_found")), "{answer:?}");
     }
+}
+
+fn what_was_never_checked_and_what_is_gone_or_pinned_is_exported_as_it_is_decided(place: &Place) {
+    let mut live = Live::start(place, UNCHECKED);
+    let nothing_satisfies = "no satisfiable builds from passed jobs found for set of inputs";
+    // No check has ended yet.
+    for (job, resource) in [("audit", "repo"), ("unit", "repo"), ("read", "log")] {
+        let history = live.history(job);
+        assert_eq!(history.resources, [DocumentResource { name: resource.to_owned(), checked: false }], "{job}");
+        assert_eq!(history.versions, []);
+    }
+    assert_eq!(chosen(&live.history("unit").evaluate(), "repo"), "version of resource not found");
+    assert_eq!(chosen(&live.compare("audit"), "code"), nothing_satisfies);
+    live.settle_checked("audit");
+
+    // What a put saved is a version, and there can be none of what is said to have been never checked.
+    assert_eq!(chosen(&live.compare("read"), "log"), nothing_satisfies);
+    let note = live.server.trigger(live.server.job(live.pipeline, "note"));
+    live.settle();
+    assert_eq!(live.server.build(note).status, BuildStatus::Succeeded);
+    let read = live.server.job(live.pipeline, "read");
+    let inputs = live.server.store().read_blocking(move |tx| jobs::job_inputs(tx, read)).expect("a read");
+    assert_eq!((inputs.len(), inputs[0].checked_at), (1, None), "no check of it ever ended");
+    let history = live.history("read");
+    assert_eq!(history.resources, [DocumentResource { name: "log".to_owned(), checked: true }]);
+    let orders: Vec<i64> = history.versions.iter().map(|version| version.order).collect();
+    assert_eq!(orders, [1], "a put gives its version a place as a check does");
+    assert_eq!(chosen(&live.compare("read"), "log"), "noted");
+
+    // Another source has versions of its own: the others are gone, whether they were disabled or not.
+    assert_eq!(chosen(&live.compare("audit"), "code"), "one");
+    live.push(&["two"]);
+    assert_eq!(chosen(&live.compare("audit"), "code"), "two");
+    let one = TickTarget::Resource {
+        team: "main".to_owned(),
+        pipeline: "p".to_owned(),
+        resource: "repo".to_owned(),
+        version: "version:one".to_owned(),
+    };
+    live.act(Act::Disable { target: one, and_bags: false, until: None });
+    live.settle();
+    live.pipeline = live.server.pipeline("p", &UNCHECKED.replace("initial_version: one", "initial_version: zero"));
+    let history = live.history("audit");
+    assert_eq!((history.versions.len(), history.resources[0].checked), (0, false));
+    let decided = live.compare("audit");
+    let unresolved = decided.resolution.inputs[0].result.as_ref().expect_err("all is gone");
+    let causes: Vec<&str> = unresolved.why.iter().map(|why| why.cause.as_str()).collect();
+    assert_eq!(causes, ["version-gone", "version-gone", "no-more-builds"]);
+    live.settle_checked("audit");
+    let history = live.history("audit");
+    let versions: Vec<&str> = history.versions.iter().map(|known| known.version.0["version"].as_str()).collect();
+    assert_eq!((versions, history.versions[0].enabled), (vec!["zero"], true));
+    assert_eq!(chosen(&live.compare("audit"), "code"), "zero");
+
+    // Pinned, `every` says nothing more: of the builds that had the version, the newest vouches.
+    for _ in 0..2 {
+        live.server.trigger(live.server.job(live.pipeline, "unit"));
+        live.settle();
+    }
+    let target = PinTarget::Resource { team: "main".to_owned(), pipeline: "p".to_owned(), resource: "repo".to_owned() };
+    live.act(Act::Pin { target, version: "version:zero".to_owned(), until: None });
+    live.settle();
+    assert_eq!(live.history("audit").inputs[0].version, VersionChoice::Pinned(Version::of("version", "zero")));
+    let newest = live.builds("unit").iter().map(|build| build.id).max().expect("a build");
+    let decided = live.compare("audit");
+    let resolved = decided.resolution.inputs[0].result.as_ref().expect("a version");
+    assert_eq!((&resolved.passed_builds, decided.resolution.has_next), (&vec![newest], false));
+    assert_eq!(chosen(&decided, "code"), "zero");
 }
