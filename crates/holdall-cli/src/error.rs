@@ -46,7 +46,8 @@ Every command ends with one of these codes:
     0  it was done; for `why`: nothing holds it back
     1  it was tried and failed, or the server had an error
     2  the command line, or a file that it names, is wrong
-    3  held back: `why` found something, a lock is taken, or the act is refused until something else changes
+    3  held back: `why` found something, `resolve` an input without a version, a lock is taken, or the act is refused
+       until something else changes
     4  there is nothing of that name on the server
     5  no token, or a token that may not do this
     6  no server was found, or it does not answer

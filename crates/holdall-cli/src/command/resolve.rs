@@ -17,7 +17,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 ///
 /// Reads what `holdall admin export-history TEAM/PIPELINE/JOB` writes, and prints as JSON what the server decides on
 /// it. Ends with 0 when every input is resolved, with 3 when one is not, and with 2 when the file is not valid; then
-/// every problem is printed with its line and column. No server is asked.
+/// every problem is printed with its line and column. With `--lines`, one line that is not valid makes it 2, and else
+/// one that is not resolved 3; the others have their results all the same. No server is asked.
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
     /// The history; `-` for standard input; may be compressed with gzip
@@ -51,8 +52,10 @@ pub fn run(_ctx: &Context, args: ResolveArgs) -> Result<(), CliError> {
             if input.read_until(b'\n', &mut line).map_err(cannot_read)? == 0 {
                 break;
             }
-            if !line.trim_ascii().is_empty() {
-                end = end.max(evaluate(&line, Some(number), name, &mut output)?);
+            // A document that is cut off ends on its own line.
+            let text = line.trim_ascii_end();
+            if !text.is_empty() {
+                end = end.max(evaluate(text, Some(number), name, &mut output)?);
             }
         }
     } else {

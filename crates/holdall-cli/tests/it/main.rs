@@ -17,4 +17,5 @@ mod help;
 mod kills;
 mod limits;
 mod real;
+mod resolve;
 mod terraform_abort;
