@@ -2,9 +2,11 @@
 //! build or the clock, claimed by a worker, and recorded with what they found.
 
 use holdall_engine::ids::ScopeId;
+use holdall_engine::resolve::History;
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 
+use crate::history::TxHistory;
 use crate::params;
 use crate::versions::{self, NewVersion};
 use crate::{Signal, StoreError, Tx, jobs};
@@ -26,7 +28,7 @@ pub struct CheckRow {
     pub kind: String,
     /// The scope's source: JSON.
     pub source: String,
-    /// The newest known version.
+    /// From which version on: the newest known one, or a pinned one that is not known.
     pub from: Option<Version>,
 }
 
@@ -75,20 +77,49 @@ pub fn check_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, S
 }
 
 /// How often a scope is to be checked: the shortest interval of the resources that need it, because a new version starts a
-/// build, or none is known (reference, section 4.2); `None`: never.
+/// build, an input has none, or one is pinned to a version that is not known (reference, section 4.2); `None`: never.
 fn interval(tx: &mut Tx<'_>, scope: ScopeId) -> Result<Option<Span>, StoreError> {
     let row = tx.query_one(
         "SELECT MIN(COALESCE(r.check_every, ?2)) FROM resource r JOIN pipeline p ON p.id = r.pipeline_id \
          JOIN scope s ON s.id = r.scope_id \
          WHERE r.scope_id = ?1 AND r.active = 1 AND p.paused = 0 AND (r.check_every IS NULL OR r.check_every >= 0) \
          AND (r.is_trigger = 1 OR s.last_check_at IS NULL OR s.last_check_error IS NOT NULL \
-              OR NOT EXISTS (SELECT 1 FROM version v WHERE v.scope_id = s.id))",
+              OR (NOT EXISTS (SELECT 1 FROM version v WHERE v.scope_id = s.id) \
+                  AND EXISTS (SELECT 1 FROM job_input i JOIN job j ON j.id = i.job_id \
+                              WHERE i.resource_id = r.id AND j.active = 1)))",
         params![scope, DEFAULT_INTERVAL],
     )?;
-    match row {
-        Some(row) => row.get(0),
-        None => Ok(None),
+    let needed: Option<Span> = row.map(|row| row.get(0)).transpose()?.flatten();
+    let pinned = pins_unknown(tx, scope)?.into_iter().filter_map(|pin| pin.every);
+    Ok(needed.into_iter().chain(pinned).min())
+}
+
+/// A pin that no known version of its scope has.
+struct UnknownPin {
+    pin: Version,
+    /// How often its resource is to be checked by itself; `None`: never.
+    every: Option<Span>,
+}
+
+/// The pins of inputs that no known version of a scope has; a step's goes before its resource's (reference, section 3.1).
+fn pins_unknown(tx: &mut Tx<'_>, scope: ScopeId) -> Result<Vec<UnknownPin>, StoreError> {
+    let pins = tx.query(
+        "SELECT DISTINCT r.id, COALESCE(i.pin, r.pin), COALESCE(r.check_every, ?2), p.paused FROM resource r \
+         JOIN pipeline p ON p.id = r.pipeline_id JOIN job_input i ON i.resource_id = r.id JOIN job j ON j.id = i.job_id \
+         WHERE r.scope_id = ?1 AND r.active = 1 AND j.active = 1 AND COALESCE(i.pin, r.pin) IS NOT NULL ORDER BY 1, 2",
+        params![scope, DEFAULT_INTERVAL],
+    )?;
+    let mut unknown = Vec::new();
+    for row in &pins {
+        let pin: Version = row.get(1)?;
+        let is_known = versions::version_get(tx, scope, &pin.digest())?.is_some()
+            || TxHistory::new(tx).newest_matching(row.get(0)?, &pin)?.is_some();
+        if !is_known {
+            let (every, is_paused): (Span, bool) = (row.get(2)?, row.get(3)?);
+            unknown.push(UnknownPin { pin, every: Some(every).filter(|every| every.0 >= 0 && !is_paused) });
+        }
     }
+    Ok(unknown)
 }
 
 /// Makes the scopes of a pipeline that are due for a check of their own say so: after it was saved or unpaused.
@@ -122,7 +153,11 @@ pub fn check_claim(tx: &mut Tx<'_>, worker: &str, limit: i64, now: Timestamp) ->
             "UPDATE scope SET wanted_at = NULL, check_id = ?2, check_started_at = ?3, check_worker = ?4 WHERE id = ?1",
             params![scope, &id, now, worker],
         )?;
-        let from = versions::version_newest(tx, scope)?.map(|row| row.version);
+        // What a pin wants may be older than all that is known (reference, section 4.2).
+        let from = match pins_unknown(tx, scope)?.into_iter().next() {
+            Some(unknown) => Some(unknown.pin),
+            None => versions::version_newest(tx, scope)?.map(|row| row.version),
+        };
         claimed.push(CheckRow { id, scope, kind: row.get(1)?, source: row.get(2)?, from });
     }
     Ok(claimed)

@@ -2,8 +2,9 @@
 
 use holdall_engine::time::Timestamp;
 use holdall_engine::version::Version;
+use holdall_store::checks::DEFAULT_INTERVAL;
 use holdall_store::versions::NewVersion;
-use holdall_store::{Store, builds, checks, jobs, resources};
+use holdall_store::{Store, builds, checks, jobs, resources, versions};
 
 use crate::tables::Tables;
 
@@ -13,6 +14,9 @@ mod both {
         what_is_never_checked_by_itself_is_taken_as_it_is,
         what_has_no_version_is_checked_again_and_again,
         a_check_that_finds_nothing_new_has_no_job_looked_at,
+        what_is_pinned_to_a_version_that_is_not_known_is_checked_again_and_again,
+        a_pin_of_a_job_that_is_gone_needs_no_check,
+        what_is_only_put_is_checked_once,
     );
 }
 
@@ -158,4 +162,97 @@ fn a_check_that_finds_nothing_new_has_no_job_looked_at(store: Store) {
     assert_eq!(end(Ok(vec![new("1")])), []);
     assert_eq!(end(Err("it is away".to_owned())), []);
     assert_eq!(end(Ok(vec![new("1"), new("2")])), [tables.job("build")]);
+}
+
+/// A pipeline that gets `image` with a pin, which starts nothing: in the resource, or in the step.
+fn pinned(resource: &str, step: &str) -> String {
+    format!(
+        "resources: [{{name: image, type: mock, source: {{of: image}}{resource}}}]\n\
+         jobs: [{{name: build, plan: [{{get: image{step}}}]}}]\n"
+    )
+}
+
+/// From where the check that is wanted looks.
+fn looks_from(tables: &Tables) -> Option<Version> {
+    tables.write(|tx, now| {
+        let claimed = checks::check_claim(tx, "w", 10, now)?.remove(0);
+        checks::check_abandon(tx, "w", now)?;
+        Ok(claimed.from)
+    })
+}
+
+fn what_is_pinned_to_a_version_that_is_not_known_is_checked_again_and_again(store: Store) {
+    let unpinned = pinned("", "");
+    let mut tables = Tables::new(store, &unpinned);
+    due(&tables);
+    check(&mut tables, &[], &["5"]);
+    let (in_resource, in_step) = (", version: {version: '1'}", ", version: {version: '2'}");
+    // A step's pin goes before that of its resource, known or not.
+    let pins = [
+        (pinned(in_resource, ""), "1", vec!["1", "5"]),
+        (pinned(", version: {version: '5'}", in_step), "2", vec!["2", "5"]),
+    ];
+    for (text, pin, found) in pins {
+        tables.pass(70);
+        tables.set(&text);
+        for _ in 0..3 {
+            due(&tables);
+            assert_eq!(looks_from(&tables), Some(Version::of("version", pin)), "what is older is not found otherwise");
+            assert_eq!(check(&mut tables, &[], &["5"]), ["image"]);
+            tables.pass(70);
+        }
+        due(&tables);
+        assert_eq!(check(&mut tables, &[], &found), ["image"]);
+        assert_eq!(tables.holds("build"), [""; 0]);
+        tables.pass(70);
+        assert_eq!(due(&tables), None, "it is known now");
+    }
+    // Some of the keys of a version that is known will do.
+    let pipeline = tables.pipeline;
+    tables.write(move |tx, now| {
+        let image = resources::resource_find(tx, pipeline, "image")?.expect("it is there");
+        let version = Version([("a", "b"), ("version", "7")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let new = NewVersion { version, metadata: Vec::new() };
+        versions::versions_save(tx, image.scope.expect("a scope"), &[new], now)
+    });
+    tables.set(&pinned(", version: {a: b}", ""));
+    assert_eq!(due(&tables), None);
+    // A pipeline that is paused needs nothing.
+    tables.set(&pinned(", version: {a: c}", ""));
+    tables.write(move |tx, now| holdall_store::pipelines::pipeline_pause(tx, pipeline, true, "ann", None, now));
+    assert_eq!(due(&tables), None);
+    assert!(!tables.write(|tx, _| checks::check_is_any_wanted(tx)));
+}
+
+fn a_pin_of_a_job_that_is_gone_needs_no_check(store: Store) {
+    let text = pinned("", ", version: {version: '1'}");
+    let mut tables = Tables::new(store, &text);
+    due(&tables);
+    check(&mut tables, &[], &["5"]);
+    tables.pass(70);
+    tables.set(&pinned("", "").replace("name: build", "name: other"));
+    assert_eq!(due(&tables), None);
+    tables.set(&text);
+    assert_eq!(due(&tables), Some(tables.now + DEFAULT_INTERVAL));
+    assert_eq!(looks_from(&tables), Some(Version::of("version", "1")));
+}
+
+fn what_is_only_put_is_checked_once(store: Store) {
+    let text = "resources: [{name: image, type: mock, source: {of: image}}]\n\
+                jobs: [{name: build, plan: [{put: image}]}]\n";
+    let mut tables = Tables::new(store, text);
+    due(&tables);
+    tables.pass(1);
+    // Once more while it fails (reference, section 4.2).
+    for _ in 0..2 {
+        tables.write(|tx, now| {
+            let claimed = checks::check_claim(tx, "w", 10, now)?.remove(0);
+            checks::check_finish(tx, &claimed.id, Err("it is away".to_owned()), now)
+        });
+        tables.pass(700);
+        due(&tables);
+    }
+    assert_eq!(check(&mut tables, &[], &[]), ["image"]);
+    tables.pass(70);
+    assert_eq!(due(&tables), None, "nothing takes its versions");
 }
