@@ -88,7 +88,7 @@ codes! {
     Superseded = "superseded",
     /// The version is unticked.
     VersionDisabled = "version-disabled",
-    /// Another version is pinned.
+    /// Another version is pinned, or one that is not known.
     VersionPinned = "version-pinned",
     /// The bag is unticked here.
     BagDisabled = "bag-disabled",
@@ -96,9 +96,9 @@ codes! {
     BagPinnedElsewhere = "bag-pinned-elsewhere",
     /// The bag lacks a service that the plan needs.
     BagIncomplete = "bag-incomplete",
-    /// The resource has no version.
+    /// The resource has no version, or not the wanted one any more.
     NoVersion = "no-version",
-    /// No version passed all jobs that it must have passed.
+    /// A job before has no successful build with the versions that fit together.
     PassedUnsatisfied = "passed-unsatisfied",
     /// Somebody holds the lock.
     LockHeld = "lock-held",

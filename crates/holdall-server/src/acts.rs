@@ -18,7 +18,7 @@ use holdall_store::audit::{AuditRow, audit_add};
 
 pub use locks::{Acquired, WAITING_LAPSES, acquire, release, renew};
 pub(crate) use names::build_ref;
-pub use names::version_by_text;
+pub use names::{version_argument, version_by_text};
 pub(crate) use picture::wire_hold;
 
 use crate::duty::schedule::schedule_all;

@@ -1,5 +1,6 @@
 //! From names in a request to rows, with a clear refusal where there is no such thing.
 
+use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, BuildRef, BuildStatus, PinTarget, TickTarget};
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, EnvironmentRow};
@@ -77,6 +78,13 @@ pub fn version_by_text(tx: &mut Tx<'_>, resource: &ResourceRow, text: &str) -> R
     let name = &resource.name;
     let scope = resource.scope.ok_or_else(|| Error::not_found(format!("version of {name}")))?;
     let pairs: Option<Vec<(&str, &str)>> = text.split(',').map(|part| part.trim().split_once(':')).collect();
+    // Named whole, it is meant, however many others begin as it does.
+    if let Some(pairs) = &pairs {
+        let whole = Version(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
+        if let Some(row) = versions::version_get(tx, scope, &whole.digest())? {
+            return Ok(row);
+        }
+    }
     let needle = match &pairs {
         Some(pairs) if !pairs.is_empty() => pairs[0].1,
         _ => text,
@@ -110,6 +118,17 @@ pub fn version_by_text(tx: &mut Tx<'_>, resource: &ResourceRow, text: &str) -> R
             let shown: Vec<String> = found.iter().take(5).map(|row| row.version.to_string()).collect();
             Err(Error::invalid(format!("{text} fits several versions of {name}: {}", shown.join("; "))))
         }
+    }
+}
+
+/// The text by which [`version_by_text`] finds a version, as an argument of a command.
+pub fn version_argument(version: &Version) -> String {
+    let pairs: Vec<String> = version.0.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+    let text = pairs.join(",");
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:,@+=%".contains(letter);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod look;
+mod unresolved;
 
 use holdall_engine::ids::JobId;
 use holdall_engine::schedule::{Action, schedule};

@@ -10,6 +10,7 @@ use holdall_store::versions::{self, VersionRow};
 use holdall_store::{Tx, jobs};
 
 use super::{time, why};
+use crate::acts::version_argument;
 use crate::changes::commit_of;
 use crate::error::Error;
 use crate::release::bags::bag_of;
@@ -165,7 +166,7 @@ fn not_packed(
                 since: Some(time(row.at)),
                 by: Some(row.by),
                 until: row.until.map(time),
-                command: Some(format!("holdall enable {} {}", resource.name, version.version)),
+                command: Some(format!("holdall enable {} {}", resource.name, version_argument(&version.version))),
             });
         }
     }

@@ -17,6 +17,7 @@ mod start;
 mod streams;
 mod support;
 mod tables;
+mod unresolved;
 mod why;
 mod worker;
 mod world;

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use holdall_engine::ids::{BuildId, JobId, PipelineId};
+use holdall_engine::report::Hold;
 use holdall_engine::schedule::schedule;
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::{Span, Timestamp};
+use holdall_protocol::api::{Act, ActRequest};
+use holdall_server::acts::{self, Actor};
 use holdall_server::duty::schedule::{look, schedule_all};
 use holdall_server::pipelines;
 use holdall_store::builds::{self, BuildRow, NewBuild};
@@ -81,10 +84,25 @@ impl Tables {
         self.write(|tx, now| schedule_all(tx, now).map(|_| ()));
     }
 
+    /// A person does something.
+    pub fn act(&mut self, act: Act) {
+        self.pass(1);
+        let now = self.now;
+        let reason = Some("because".to_owned());
+        let request = ActRequest { act, reason, ticket: None, dry_run: false, preview_token: None };
+        let actor = Actor { name: "ann".to_owned(), origin: "cli" };
+        self.store.write_blocking(move |tx| acts::act(tx, &actor, &request, now)).expect("the act is accepted");
+    }
+
     /// What holds a job back.
-    pub fn holds(&self, job: &'static str) -> Vec<String> {
+    pub fn report(&self, job: &'static str) -> Vec<Hold> {
         let job = self.job(job);
         let look = self.write(move |tx, _| look(tx, job)).expect("a job");
-        schedule(&look.view).holds.into_iter().map(|hold| hold.sentence).collect()
+        schedule(&look.view).holds
+    }
+
+    /// What holds a job back, in sentences.
+    pub fn holds(&self, job: &'static str) -> Vec<String> {
+        self.report(job).into_iter().map(|hold| hold.sentence).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Reads everything that the engine wants to know about one job.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use holdall_engine::ids::{BuildId, JobId};
 use holdall_engine::plan::LockMode;
@@ -8,7 +9,7 @@ use holdall_engine::release::Role;
 use holdall_engine::release::bags::{BagsView, Mark, barred, choose, held, held_back};
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
-use holdall_engine::resolve::{Failure, History, Unresolved, resolve_inputs};
+use holdall_engine::resolve::{History, Why, resolve_inputs};
 use holdall_engine::schedule::{
     CheckView, DeploymentView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView,
 };
@@ -20,6 +21,7 @@ use holdall_store::history::TxHistory;
 use holdall_store::jobs::{self, InputRow, JobRow};
 use holdall_store::{StoreError, Tx, bags, checks, locks, versions};
 
+use super::unresolved::unresolved_holds;
 use crate::epoch::RESTORED;
 use crate::error::from_json;
 use crate::release::bags::{Judge, bag_number, bag_version};
@@ -221,6 +223,7 @@ fn look_at_inputs(
     }
     let resolution = resolve_inputs(&inputs, looked.job.id, &mut TxHistory::new(tx))?;
     view.triggers = resolution.triggers();
+    let mut explained: Vec<Arc<[Why]>> = Vec::new();
     for input in resolution.inputs {
         let Some(row) = rows.iter().find(|row| row.name == input.name) else { continue };
         match input.result {
@@ -243,7 +246,14 @@ fn look_at_inputs(
                     first_occurrence: resolved.first_occurrence,
                 });
             }
-            Err(unresolved) => view.holds.extend(unresolved_holds(tx, looked, row, &unresolved)?),
+            // Inputs that are tied together share their explanation.
+            Err(unresolved) => {
+                if !explained.iter().any(|known| Arc::ptr_eq(known, &unresolved.why)) {
+                    let holds = unresolved_holds(tx, looked, rows, &unresolved)?;
+                    view.holds.extend(holds);
+                    explained.push(unresolved.why);
+                }
+            }
         }
     }
     if let Some(deployment) = &view.deployment {
@@ -310,76 +320,13 @@ fn role_of(tx: &mut Tx<'_>, build: &BuildRow) -> Result<Option<Role>, StoreError
     Ok(spec.and_then(|spec| spec.role))
 }
 
-fn check_failing(looked: &Look, row: &InputRow, error: &str) -> Hold {
+/// A resource that cannot be checked.
+pub(super) fn check_failing(looked: &Look, row: &InputRow, error: &str) -> Hold {
     let resource = format!("{}/{}", looked.view.pipeline, row.resource_name);
     let first = error.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
     Hold::new(Code::CheckFailing, format!("{resource} cannot be checked: {first}"))
         .since(row.failing_since)
         .command(format!("holdall resource check {resource}"))
-}
-
-/// An input without a version, as the report says it.
-fn unresolved_holds(
-    tx: &mut Tx<'_>,
-    looked: &Look,
-    row: &InputRow,
-    unresolved: &Unresolved,
-) -> Result<Vec<Hold>, StoreError> {
-    let resource = format!("{}/{}", looked.view.pipeline, row.resource_name);
-    let mut holds = Vec::new();
-    if let Some(error) = row.check_error.as_ref().filter(|_| !row.has_passed) {
-        holds.push(check_failing(looked, row, error));
-    }
-    let disabled = || -> Hold {
-        Hold::new(Code::VersionDisabled, format!("every version of {resource} is unticked"))
-            .command(format!("holdall resource versions {resource}"))
-    };
-    match &unresolved.failure {
-        Failure::NoLatestVersion | Failure::NoVersion => {
-            let some = match row.scope {
-                Some(scope) => versions::version_newest(tx, scope)?.is_some(),
-                None => false,
-            };
-            if some {
-                holds.push(disabled());
-            } else if row.checked_at.is_none() && !holdall_store::pipelines::is_release_type(&row.resource_type) {
-                holds.push(
-                    Hold::new(Code::CheckPending, format!("{resource} has not been checked yet"))
-                        .command(format!("holdall resource check {resource}")),
-                );
-            } else {
-                holds.push(
-                    Hold::new(Code::NoVersion, format!("{resource} has no version yet"))
-                        .command(format!("holdall resource check {resource}")),
-                );
-            }
-        }
-        Failure::PinNotFound(pin) => holds.push(
-            Hold::new(Code::VersionPinned, format!("{resource} is pinned at {pin}, which is not known"))
-                .command(format!("holdall unpin {resource}")),
-        ),
-        Failure::NoSatisfiableBuilds => {
-            let mut name = |id: JobId| -> Result<String, StoreError> {
-                Ok(jobs::job_get(tx, id)?.map_or_else(|| id.to_string(), |job| job.name))
-            };
-            let names: Vec<String> = row.passed.iter().map(|passed| name(*passed)).collect::<Result<_, _>>()?;
-            let names = names.join(" and ");
-            let nearest = match unresolved.nearest() {
-                Some(why) => {
-                    let job = why.cause.job().map(name).transpose()?.unwrap_or_default();
-                    format!("; nearest: {}", why.sentence(&|_| job.clone()))
-                }
-                None => String::new(),
-            };
-            let sentence =
-                format!("{}: no version of {} has passed {names}{nearest}", looked.job.name, row.resource_name);
-            holds.push(
-                Hold::new(Code::PassedUnsatisfied, sentence)
-                    .by(format!("a version of {} that succeeds in {names}", row.resource_name)),
-            );
-        }
-    }
-    Ok(holds)
 }
 
 /// The bag that a build of `start-deploy` takes: by itself the engine's choice among the bags above the highest that
