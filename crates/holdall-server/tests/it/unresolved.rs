@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use holdall_engine::ids::BuildId;
+use holdall_engine::schedule::schedule;
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, PinTarget, TickTarget};
+use holdall_server::duty::schedule::look;
 use holdall_store::versions::NewVersion;
-use holdall_store::{Store, builds, checks, resources, versions};
+use holdall_store::{Store, builds, checks, jobs, resources, versions};
 
 use crate::tables::Tables;
+use crate::world::{SYSTEM, World, environment};
 
 mod both {
     holdall_store::on_both_databases!(
@@ -31,6 +34,7 @@ mod both {
         a_job_before_that_is_behind_is_run,
         a_job_before_that_went_past_is_not_run,
         of_many_obstacles_the_nearest_are_named,
+        what_an_environment_waits_for_is_in_its_system_file,
     );
 }
 
@@ -501,4 +505,53 @@ fn of_many_obstacles_the_nearest_are_named(store: Store) {
     world.says(&all);
     world.obey("holdall enable main/p/app version:1");
     world.says(&[]);
+}
+
+fn what_an_environment_waits_for_is_in_its_system_file(store: Store) {
+    let mut world = World::new(store);
+    let periodic =
+        "    periodic: { probe: { every: 10m, plan: [{ task: probe, file: api/probe.yml }] } }\n    tests: {";
+    let unpinned = SYSTEM.replacen("    tests: {", periodic, 1);
+    let get = "deploy: [{ get: mine, resource: api, version: { version: '9' } }, ";
+    let set = |text: String| Act::SystemSet { text, vars: BTreeMap::new(), now: false };
+    world.act(set(unpinned.replacen("deploy: [", get, 1)));
+    let says = |world: &World, name: &'static str| {
+        world.write(move |tx, _| {
+            let environment = environment(tx, "preview")?;
+            let job = jobs::job_find(tx, environment.pipeline, name)?.expect("a job");
+            let holds = schedule(&look(tx, job.id)?.expect("it is there").view).holds;
+            Ok(holds.into_iter().map(|hold| (hold.sentence, hold.command, hold.by)).collect::<Vec<_>>())
+        })
+    };
+    let said = |sentence: &str, command: Option<&str>, by: Option<&str>| {
+        (sentence.to_owned(), command.map(str::to_owned), by.map(str::to_owned))
+    };
+    let (clock, api) = ("preview/deploy-notify/probe", "preview/deploy-notify/api");
+    let check = |name: &str| format!("holdall resource check {name}");
+    let unchecked = |name: &str| said(&format!("{name} has not been checked yet"), Some(&check(name)), None);
+    let current =
+        said("preview/deploy-notify/current-bag has no version yet", None, Some("the first bag that becomes current"));
+    assert_eq!(says(&world, "probe"), [unchecked(clock), current.clone()]);
+    let deployment =
+        said("deploy: no build of start-deploy has succeeded", None, Some("a build of start-deploy that succeeds"));
+    assert_eq!(says(&world, "deploy"), [deployment.clone(), unchecked(api)]);
+    world.write(|tx, now| {
+        checks::check_due(tx, now)?;
+        for check in checks::check_claim(tx, "w", 10, now)? {
+            checks::check_finish(tx, &check.id, Ok(Vec::new()), now)?;
+        }
+        Ok(())
+    });
+    let pinned = "`get: mine` of preview/deploy-notify/deploy is pinned at version:9, which is not known; its `version:` \
+                  in the system's file says so";
+    let pinned = said(pinned, Some("holdall system set FILE"), Some("a check that finds it"));
+    assert_eq!(says(&world, "deploy"), [deployment.clone(), pinned]);
+    // What the commands and the sentences say.
+    world.act(set(unpinned));
+    world.push("api", "1");
+    assert_eq!(says(&world, "deploy"), [deployment]);
+    world.push("admin", "1");
+    world.run();
+    assert_eq!(says(&world, "deploy"), []);
+    assert!(!says(&world, "probe").contains(&current));
 }

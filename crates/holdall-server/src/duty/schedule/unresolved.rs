@@ -253,7 +253,10 @@ impl Report<'_> {
             true => Hold::new(Code::CheckPending, format!("{resource} has not been checked yet")),
             false => Hold::new(Code::NoVersion, format!("{resource} has no version yet")),
         };
-        self.checked(row, hold)
+        match row.resource_type.as_str() {
+            "current-bag" => hold.by("the first bag that becomes current".to_owned()),
+            _ => self.checked(row, hold),
+        }
     }
 
     /// A hold that the next check of a resource may lift; the server's own are never checked.
