@@ -180,7 +180,7 @@ impl Store {
                 connection
             }
         };
-        let result = work(&mut Tx::new(&mut connection));
+        let result = work(&mut Tx::with_fuse(&mut connection, self.inner.shared.faults.take_read()));
         if connection.batch("ROLLBACK").is_ok() {
             let mut readers = self.inner.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if readers.len() < IDLE_READERS {

@@ -14,7 +14,7 @@ pub use replica::Replica;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// What goes wrong with a transaction that writes.
+/// What goes wrong with a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The database fails after so many statements, and carries out none of the transaction's from there on.
@@ -23,6 +23,8 @@ pub enum Fault {
     Commit,
     /// The commit is carried out and its answer is lost: nobody is told, and nobody is woken.
     Answer,
+    /// The database fails after so many statements of a transaction that only reads.
+    Read(u32),
 }
 
 impl Fault {
@@ -32,34 +34,49 @@ impl Fault {
     }
 }
 
-/// The faults of the next transactions that write, in their order.
+/// The faults of the next transactions that write, and of the next that read, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<VecDeque<Option<Fault>>>);
+pub(crate) struct Faults {
+    writes: Mutex<VecDeque<Option<Fault>>>,
+    reads: Mutex<VecDeque<Option<Fault>>>,
+}
 
 impl Faults {
-    /// What goes wrong with the transaction that begins now.
+    /// What goes wrong with the transaction that begins now and writes.
     pub(crate) fn take(&self) -> Option<Fault> {
-        self.list().pop_front().flatten()
+        list(&self.writes).pop_front().flatten()
     }
 
-    /// Lets the transaction go wrong that comes after `after` others, and forgets what was to go wrong before.
+    /// After how many statements the database fails in the transaction that begins now and reads.
+    pub(crate) fn take_read(&self) -> Option<u32> {
+        match list(&self.reads).pop_front().flatten() {
+            Some(Fault::Read(after)) => Some(after),
+            Some(Fault::Statement(_) | Fault::Commit | Fault::Answer) | None => None,
+        }
+    }
+
+    /// Lets the transaction go wrong that comes after `after` others of its kind, and forgets what was to go wrong before.
     pub(crate) fn set(&self, after: usize, fault: Fault) {
-        let mut list = self.list();
+        let mut list = match fault {
+            Fault::Read(_) => list(&self.reads),
+            Fault::Statement(_) | Fault::Commit | Fault::Answer => list(&self.writes),
+        };
         list.clear();
         list.extend(std::iter::repeat_n(None, after));
         list.push_back(Some(fault));
     }
 
     fn clear(&self) {
-        self.list().clear();
-    }
-
-    fn list(&self) -> MutexGuard<'_, VecDeque<Option<Fault>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        list(&self.writes).clear();
+        list(&self.reads).clear();
     }
 }
 
-/// Lets one of the next transactions that write go wrong: the one that comes after `after` others.
+fn list(of: &Mutex<VecDeque<Option<Fault>>>) -> MutexGuard<'_, VecDeque<Option<Fault>>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets one of the next transactions go wrong: the one that comes after `after` others that write, or that read.
 pub fn fault(store: &Store, after: usize, fault: Fault) {
     store.faults().set(after, fault);
 }

@@ -153,7 +153,7 @@ impl Writer {
         let mut broken = None;
         let fuse = match fault {
             Some(Fault::Statement(after)) => Some(after),
-            Some(Fault::Commit | Fault::Answer) | None => None,
+            Some(Fault::Commit | Fault::Answer | Fault::Read(_)) | None => None,
         };
         // Reaching the database may have taken so long that nobody waits any more.
         for work in group.into_iter().filter(|work| work.is_wanted()) {
@@ -208,7 +208,7 @@ fn commit(open: &mut Connection, has_written: bool, fault: Option<Fault>) -> Res
     match fault {
         Some(Fault::Commit) => Err(Fault::error()),
         Some(Fault::Answer) => keep().and(Err(Fault::error())),
-        Some(Fault::Statement(_)) | None => keep(),
+        Some(Fault::Statement(_) | Fault::Read(_)) | None => keep(),
     }
 }
 
