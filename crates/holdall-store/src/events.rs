@@ -66,6 +66,30 @@ pub fn event_list(tx: &mut Tx<'_>, build: BuildId, from: i64, limit: i64) -> Res
     .collect()
 }
 
+/// The same, as far as what their steps printed fits into `bytes`, and at least one; and whether those are all.
+pub fn event_list_within(
+    tx: &mut Tx<'_>,
+    build: BuildId,
+    from: i64,
+    limit: i64,
+    bytes: i64,
+) -> Result<(Vec<EventRow>, bool), StoreError> {
+    let sizes = tx.query(
+        "SELECT COALESCE(LENGTH(bytes), 0) FROM build_event WHERE build_id = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        params![build, from, limit],
+    )?;
+    let (mut fits, mut sum) = (0, 0);
+    for row in &sizes {
+        sum += row.get::<i64>(0)?;
+        if fits > 0 && sum > bytes {
+            break;
+        }
+        fits += 1;
+    }
+    let is_all = fits == sizes.len() && (sizes.len() as i64) < limit;
+    Ok((event_list(tx, build, from, i64::try_from(fits).unwrap_or(limit))?, is_all))
+}
+
 /// The rows that replay the plan: when, and the event's JSON.
 pub fn event_list_run(tx: &mut Tx<'_>, build: BuildId) -> Result<Vec<(Timestamp, String)>, StoreError> {
     tx.query("SELECT at, payload FROM build_event WHERE build_id = ?1 AND kind = 'run' ORDER BY seq", params![build])?
