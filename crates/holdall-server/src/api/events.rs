@@ -6,6 +6,8 @@
 mod journal;
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,12 +18,13 @@ use axum::response::sse::{Event, KeepAlive, KeepAliveStream};
 use axum::routing::get;
 use holdall_engine::ids::BuildId;
 use holdall_protocol::api::{BuildEvent, BuildEventKind, Change, ChangeKind, Time};
-use holdall_store::events::event_list;
+use holdall_store::events::event_list_within;
 use holdall_store::{Signal, Tx, builds};
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
@@ -32,11 +35,18 @@ use crate::lifecycle::now;
 use crate::query::why;
 use journal::{Journal, Lines};
 
-/// How many rows of a journal are read at once. One row has at most about a megabyte of output.
+/// How many rows of a journal are read at once.
 const ROWS: i64 = 64;
+
+/// How much output is read at once, in bytes; one row more than that has at most about a megabyte.
+const BYTES: i64 = 1 << 20;
 
 /// How many events wait for a slow reader before nothing more is read for it.
 const WAITING: usize = 64;
+
+/// How large they are together at the most, in bytes. A larger one waits alone: escaped as JSON, a megabyte of output may
+/// be six.
+const WAITING_BYTES: u32 = 1 << 20;
 
 /// How often a stream looks that nothing wakes: another server on the same database may have written.
 const FALLBACK: Duration = Duration::from_secs(5);
@@ -47,8 +57,15 @@ const GATHER: Duration = Duration::from_millis(100);
 /// After what silence a comment keeps the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-type Stream = Sse<KeepAliveStream<ReceiverStream<Result<Event, Infallible>>>>;
-type Sender = mpsc::Sender<Result<Event, Infallible>>;
+type Events = Pin<Box<dyn tokio_stream::Stream<Item = Result<Event, Infallible>> + Send>>;
+type Stream = Sse<KeepAliveStream<Events>>;
+
+/// Where events go to a reader.
+struct Sender {
+    queue: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
+    /// The bytes that there is room for.
+    room: Arc<Semaphore>,
+}
 
 /// The routes.
 pub fn routes() -> Router<App> {
@@ -56,24 +73,30 @@ pub fn routes() -> Router<App> {
 }
 
 fn stream() -> (Sender, Stream) {
-    let (send, receive) = mpsc::channel(WAITING);
-    (send, Sse::new(ReceiverStream::new(receive)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let (queue, receive) = mpsc::channel(WAITING);
+    let sender = Sender { queue, room: Arc::new(Semaphore::new(WAITING_BYTES as usize)) };
+    // What is taken out of the queue makes room.
+    let events: Events = Box::pin(ReceiverStream::new(receive).map(|(event, _)| Ok(event)));
+    (sender, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 /// Sends one event; gives `false` when the reader has gone away.
 async fn send(sender: &Sender, id: Option<i64>, data: &impl Serialize) -> bool {
-    let event = match Event::default().json_data(data) {
-        Ok(event) => event,
+    let text = match serde_json::to_string(data) {
+        Ok(text) => text,
         Err(error) => {
             tracing::error!("an event cannot be written: {error}");
             return false;
         }
     };
+    let size = u32::try_from(text.len()).unwrap_or(u32::MAX).clamp(1, WAITING_BYTES);
+    let Ok(room) = Arc::clone(&sender.room).acquire_many_owned(size).await else { return false };
+    let event = Event::default().data(text);
     let event = match id {
         Some(id) => event.id(id.to_string()),
         None => event,
     };
-    sender.send(Ok(event)).await.is_ok()
+    sender.queue.send((event, room)).await.is_ok()
 }
 
 /// The events of a build from its first, or from the one after `Last-Event-ID`, until it has ended and all was sent.
@@ -93,7 +116,7 @@ async fn build_events(State(app): State<App>, Path(id): Path<i64>, headers: Head
         let stopping = app.lifecycle.stopping().clone();
         tokio::select! {
             () = follow_build(&app, build, from, wake, &sender) => {}
-            () = sender.closed() => {}
+            () = sender.queue.closed() => {}
             () = stopping.cancelled() => {}
         }
     });
@@ -117,7 +140,6 @@ async fn follow_build(app: &App, build: BuildId, from: i64, mut wake: Receiver<S
                 return;
             }
         };
-        let is_complete = (journal.rows.len() as i64) < ROWS;
         for row in &journal.rows {
             next = next.max(row.seq + 1);
             if let Some(event) = lines.event(row, &journal)
@@ -129,7 +151,7 @@ async fn follow_build(app: &App, build: BuildId, from: i64, mut wake: Receiver<S
         }
         skip_below = next;
         look_from = next;
-        if !is_complete {
+        if !journal.is_whole {
             continue;
         }
         if let Some(ended_at) = journal.ended_at {
@@ -153,14 +175,14 @@ async fn follow_build(app: &App, build: BuildId, from: i64, mut wake: Receiver<S
 fn read_journal(tx: &mut Tx<'_>, build: BuildId, from: i64) -> Result<Journal, Error> {
     // The build first: when it has ended, nothing is added to its journal any more.
     let row = builds::build_get(tx, build)?;
-    let rows = event_list(tx, build, from, ROWS)?;
+    let (rows, is_whole) = event_list_within(tx, build, from, ROWS, BYTES)?;
     let begun = journal::begun(tx, build, &rows)?;
     let holds = match &row {
-        Some(row) if row.ended_at.is_none() && (rows.len() as i64) < ROWS => why::build(tx, row)?,
+        Some(row) if row.ended_at.is_none() && is_whole => why::build(tx, row)?,
         _ => Vec::new(),
     };
     let started = row.as_ref().is_some_and(|row| row.started_at.is_some());
-    Ok(Journal { rows, begun, holds, started, ended_at: row.and_then(|row| row.ended_at) })
+    Ok(Journal { rows, is_whole, begun, holds, started, ended_at: row.and_then(|row| row.ended_at) })
 }
 
 /// Waits for a signal that concerns somebody, or for as long as nothing is heard at all.
@@ -193,7 +215,7 @@ async fn changes(State(app): State<App>) -> Stream {
         };
         tokio::select! {
             () = tell => {}
-            () = sender.closed() => {}
+            () = sender.queue.closed() => {}
             () = stopping.cancelled() => {}
         }
     });

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use holdall_engine::ids::BuildId;
 use holdall_store::builds;
-use holdall_store::events::event_list;
+use holdall_store::events::event_list_within;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -18,8 +18,11 @@ use super::App;
 use super::error::{ApiError, ApiResult};
 use super::request::Path;
 
-/// How many rows of a journal are read at once. One row has at most about a megabyte of output.
+/// How many rows of a journal are read at once.
 const ROWS: i64 = 64;
+
+/// How much output is read at once, in bytes; one row more than that has at most about a megabyte.
+const BYTES: i64 = 1 << 20;
 
 /// The routes.
 pub fn routes() -> Router<App> {
@@ -50,8 +53,8 @@ async fn log(State(app): State<App>, Path(id): Path<i64>) -> ApiResult<Response>
 async fn write_log(app: &App, build: BuildId, sender: &mpsc::Sender<Result<Vec<u8>, io::Error>>) {
     let mut next = 0;
     loop {
-        let rows = match app.store.read(move |tx| event_list(tx, build, next, ROWS)).await {
-            Ok(rows) => rows,
+        let rows = match app.store.read(move |tx| event_list_within(tx, build, next, ROWS, BYTES)).await {
+            Ok((rows, _)) => rows,
             Err(error) => {
                 tracing::warn!(build.id = build.0, "a build's log cannot be read: {error}");
                 let _ = sender.send(Err(io::Error::other("the log cannot be read"))).await;

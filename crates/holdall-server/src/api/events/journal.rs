@@ -16,6 +16,8 @@ use holdall_store::{StoreError, Tx, attempts};
 /// Some rows of a journal, and what else their events say.
 pub(super) struct Journal {
     pub(super) rows: Vec<EventRow>,
+    /// Whether none came after them.
+    pub(super) is_whole: bool,
     /// The beginning of each step that started in them.
     pub(super) begun: BTreeMap<String, Begun>,
     /// What holds the build back.
@@ -182,6 +184,7 @@ mod tests {
         let begun = Begun { worker: "w1".to_owned(), at: Some(Timestamp(-7)) };
         let journal = Journal {
             rows,
+            is_whole: true,
             begun: BTreeMap::from([("1".to_owned(), begun)]),
             holds: Vec::new(),
             started: true,
