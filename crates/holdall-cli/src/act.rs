@@ -221,6 +221,9 @@ fn dropped_line(dropped: &Dropped) -> String {
         (HowDropped::Withdrawn, _) => "it was thrown out of an environment before".to_owned(),
         (HowDropped::Frozen, Some(by)) => format!("frozen at bag {by}"),
         (HowDropped::Frozen, None) => "frozen".to_owned(),
+        (HowDropped::Held, _) => "a person must start it".to_owned(),
+        (HowDropped::Incomplete, _) => "it lacks a service that the plan needs".to_owned(),
+        (HowDropped::NotPassed, _) => "it has not passed an environment before".to_owned(),
     };
     format!("bag {} in {environment}: {why}", dropped.bag)
 }

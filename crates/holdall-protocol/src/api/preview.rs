@@ -84,6 +84,12 @@ pub enum HowDropped {
     Withdrawn,
     /// The environment is held at another bag.
     Frozen,
+    /// A person must start it now.
+    Held,
+    /// It lacks a service that the environment's plan needs now.
+    Incomplete,
+    /// The environment comes after another one now, which it has not passed.
+    NotPassed,
 }
 
 super::wire_names!(HowDropped {
@@ -92,6 +98,9 @@ super::wire_names!(HowDropped {
     Suspect = "suspect",
     Withdrawn = "withdrawn",
     Frozen = "frozen",
+    Held = "held",
+    Incomplete = "incomplete",
+    NotPassed = "not-passed",
 });
 
 /// What an environment would gain or lose.

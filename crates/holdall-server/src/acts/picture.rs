@@ -193,8 +193,9 @@ fn starts(tx: &mut Tx<'_>, done: &[Done]) -> Result<Vec<Start>, StoreError> {
             Some(Role::Pack) => {
                 builds::build_outputs(tx, row.id)?.into_iter().find_map(|(_, version)| bag_number(&version))
             }
+            // It works with the bag that is live and brings none.
+            Some(Role::Periodic) | None => None,
             Some(_) => builds::build_inputs(tx, row.id)?.into_iter().find_map(|input| bag_number(&input.version)),
-            None => None,
         };
         let start = Start {
             system: environment.as_ref().map(|environment| environment.system_name.clone()),
@@ -218,6 +219,9 @@ fn how(holds: &[Hold]) -> HowDropped {
             Code::RolledBackContent => return HowDropped::Suspect,
             Code::WithdrawnUpstream => return HowDropped::Withdrawn,
             Code::Frozen | Code::BagPinnedElsewhere => return HowDropped::Frozen,
+            Code::HeldAfterUnlock | Code::Restored | Code::PromotionManual => return HowDropped::Held,
+            Code::BagIncomplete => return HowDropped::Incomplete,
+            Code::NotPassedUpstream => return HowDropped::NotPassed,
             _ => {}
         }
     }
