@@ -334,7 +334,8 @@ pub(super) fn force_unlock(
     outcome.sentences.push(format!("the lock of {name} is taken from {}", outcome.before.clone().unwrap_or_default()));
     outcome.sentences.push(match order.then {
         Then::Hold => format!("{name} waits for a person: trigger start-deploy, or deploy a bag"),
-        Then::Start => format!("the newest bag that may start in {name} starts now"),
+        // What starts, if anything does, the preview says by itself.
+        Then::Start => format!("{name} goes on by itself"),
     });
     if order.then == Then::Start
         && let Some(job) = jobs::job_find(tx, environment.pipeline, "start-deploy")?

@@ -12,7 +12,7 @@ use holdall_store::versions::{self, VersionRow};
 use holdall_store::{StoreError, Tx};
 
 use crate::error::Error;
-use crate::release::EnvironmentSpec;
+use crate::release::{EnvironmentSpec, environments_of};
 
 pub(super) fn system(tx: &mut Tx<'_>, name: &str) -> Result<SystemRow, Error> {
     systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))
@@ -144,11 +144,25 @@ pub(crate) fn build_ref(row: &BuildRow) -> BuildRef {
     }
 }
 
+/// A system that lets a pipeline which is none of its own take a lock: what is done there moves the system too.
+fn system_that_lets(tx: &mut Tx<'_>, pipeline: &str) -> Result<Option<String>, StoreError> {
+    for system in systems::system_list(tx)? {
+        let lets = environments_of(tx, system.id)?.iter().any(|(_, spec)| spec.allow.iter().any(|one| one == pipeline));
+        if lets {
+            return Ok(Some(system.name));
+        }
+    }
+    Ok(None)
+}
+
 /// The system that an act is about, if it is about one.
 pub(super) fn system_of(tx: &mut Tx<'_>, act: &Act) -> Result<Option<String>, StoreError> {
     let of_pipeline = |tx: &mut Tx<'_>, team: &str, name: &str| -> Result<Option<String>, StoreError> {
         match pipelines::pipeline_find(tx, team, name)? {
-            Some(row) => Ok(environments::environment_of_pipeline(tx, row.id)?.map(|row| row.system_name)),
+            Some(row) => match environments::environment_of_pipeline(tx, row.id)? {
+                Some(environment) => Ok(Some(environment.system_name)),
+                None => system_that_lets(tx, &format!("{team}/{name}")),
+            },
             None => Ok(None),
         }
     };
