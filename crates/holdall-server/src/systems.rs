@@ -85,7 +85,11 @@ pub fn set(
     let model = parse(text, vars)?;
     let mut change = SystemChange { name: model.name.clone(), ..SystemChange::default() };
     let old = match systems::system_find(tx, &model.name)? {
-        Some(row) if row.text == text && from_json::<BTreeMap<String, Value>>(&row.vars)? == *vars => {
+        Some(row)
+            if row.text == text
+                && from_json::<BTreeMap<String, Value>>(&row.vars)? == *vars
+                && !(at_once && any_waits(tx, row.id)?) =>
+        {
             change.sentences.push("nothing changes".to_owned());
             return Ok(change);
         }
@@ -104,6 +108,11 @@ pub fn set(
     }
     arrive(tx, id, now)?;
     Ok(change)
+}
+
+/// Whether an environment has its new pipeline still to take.
+fn any_waits(tx: &mut Tx<'_>, system: SystemId) -> Result<bool, StoreError> {
+    Ok(environments::environment_list(tx, system)?.iter().any(|row| row.waiting.is_some()))
 }
 
 /// What the jobs of an environment's pipeline are for (release model, section 4).
@@ -209,7 +218,14 @@ fn set_environment(
             environments::environment_set_waiting(tx, row.id, None)?;
             return Ok(());
         }
-        if let Some(deployment) = deployment_open(tx, &row)?.filter(|_| !at_once) {
+        let open = deployment_open(tx, &row)?;
+        if let Some(deployment) = open.as_ref().filter(|_| at_once) {
+            change.sentences.push(format!(
+                "{name} takes its new pipeline at once, while deployment {} of bag {} is under way",
+                deployment.number, deployment.bag
+            ));
+        }
+        if let Some(deployment) = open.filter(|_| !at_once) {
             let waiting = Waiting {
                 team: compiled.team.clone(),
                 pipeline: compiled.pipeline.clone(),
