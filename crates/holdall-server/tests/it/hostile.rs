@@ -2,7 +2,6 @@
 //! that jumps, a sleep, and output that is no text. Each ends in a clear message, and what is not concerned goes on.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use holdall_server::duty::workers as session;
 use holdall_server::serve::restore::back_up;
 use holdall_store::{Database, Store, StoreError, backup, events, workers};
 
+use crate::small_disk::{SmallDisk, succeeds};
 use crate::support::{FakeWorker, PATIENCE, Place, TestServer, finished, on_both_databases, output, started, success};
 use crate::world::{Fate, World};
 
@@ -39,38 +39,9 @@ const ONE_TASK: &str = "jobs: [{name: build, plan: [{task: t, config: {platform:
 
 const MEGABYTE: usize = 1 << 20;
 
-/// A disk of its own, of a few megabytes; `None` where this user may not make one, which the test says.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(megabytes: u32) -> Option<SmallDisk> {
-        let dir = tempfile::tempdir().unwrap();
-        let size = format!("size={megabytes}m");
-        if !run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(dir.path())) {
-            eprintln!("SKIPPED: a full or read-only disk can only be tried by a user who may mount one");
-            return None;
-        }
-        Some(SmallDisk(dir))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("-l").arg(self.path()));
-    }
-}
-
-fn run(command: &mut Command) -> bool {
-    command.status().is_ok_and(|status| status.success())
-}
-
 #[test]
 fn a_full_disk_is_said_and_survived() {
-    let Some(disk) = SmallDisk::mount(24) else { return };
+    let Some(disk) = SmallDisk::mount(24, "hostile::a_full_disk_is_said_and_survived") else { return };
     let place = Place::at(tempfile::tempdir_in(disk.path()).unwrap());
     let server = TestServer::start(&place);
     let job = server.job(server.pipeline("p", ONE_TASK), "build");
@@ -107,12 +78,12 @@ fn a_full_disk_is_said_and_survived() {
 
 #[test]
 fn a_read_only_disk_is_said_so() {
-    let Some(disk) = SmallDisk::mount(24) else { return };
+    let Some(disk) = SmallDisk::mount(24, "hostile::a_read_only_disk_is_said_so") else { return };
     let place = Place::at(tempfile::tempdir_in(disk.path()).unwrap());
     TestServer::start(&place).stop();
     // It is refused until the last thread of the server has closed the database.
     let since = Instant::now();
-    while !run(Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path())) {
+    while !succeeds(Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path())) {
         assert!(since.elapsed() < PATIENCE, "the disk stays writable");
     }
     let Err(refused) = TestServer::start_with(place.config()) else { panic!("it started") };

@@ -13,6 +13,8 @@ mod puts;
 mod release;
 mod renames;
 mod sim;
+#[path = "../../../holdall-worker/tests/it/small_disk.rs"]
+mod small_disk;
 mod start;
 mod streams;
 mod support;

@@ -1,10 +1,8 @@
 //! Too much of everything: output, memory, no disk.
 
-use std::path::Path;
-use std::process::Command;
-
 use holdall_protocol::worker::Ending;
 
+use crate::small_disk::SmallDisk;
 use crate::support::{Setup, attempt, eventually, exited, task};
 
 /// The most memory that a process has had, in KiB.
@@ -14,48 +12,50 @@ fn peak_memory(pid: i32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-#[test]
-fn a_gigabyte_of_lines_needs_little_memory() {
+/// How much memory a worker and a shim may have had, in KiB, however much a step prints.
+const WORKER_KIB: u64 = 48 * 1024;
+const SHIM_KIB: u64 = 16 * 1024;
+
+/// Lets a step print so much, first while the server takes nothing.
+fn prints_in_little_memory(script: &str, bytes: u64) {
     let mut setup = Setup::new();
     // The server is not there meanwhile: nothing may gather in memory.
     setup.server.state().report_status = Some(503);
-    let line = "x".repeat(79);
-    setup.server.give(attempt(
-        "loud",
-        task(&format!("yes {line} | head -n 12500000; echo end; while ! [ -e go ]; do sleep 0.01; done")),
-    ));
+    setup.server.give(attempt("loud", task(&format!("{script}; echo end; while ! [ -e go ]; do sleep 0.01; done"))));
     let (_, shim) = setup.pids("loud");
     let output = setup.folder("loud").join("output");
     // Each part has the patience of a whole test: how long a gigabyte takes is not what is tested.
     for part in 1..=10 {
-        let length = part * 100_000_000;
+        let length = part * bytes / 10;
         eventually("it prints more", || output.metadata().is_ok_and(|file| file.len() > length));
     }
     let worker = setup.worker.as_ref().unwrap().0.id() as i32;
-    assert!(peak_memory(shim) < 16 * 1024, "the shim had {} KiB", peak_memory(shim));
-    assert!(peak_memory(worker) < 48 * 1024, "the worker had {} KiB", peak_memory(worker));
+    assert!(peak_memory(shim) < SHIM_KIB, "the shim had {} KiB", peak_memory(shim));
+    assert!(peak_memory(worker) < WORKER_KIB, "the worker had {} KiB", peak_memory(worker));
     setup.server.state().report_status = None;
     setup.server.state().discard = true;
     std::fs::write(setup.folder("loud").join("work/go"), "").unwrap();
     for part in 1..=10 {
-        let length = part * 100_000_000;
+        let length = part * bytes / 10;
         eventually("it reports more", || {
             setup.server.state().seen.get("loud").is_some_and(|seen| seen.length > length)
         });
     }
     let (ending, seen) = setup.server.finished("loud");
-    assert_eq!(ending, exited(0, &[]));
-    assert_eq!(seen.length, 1_000_000_004);
-    assert!(peak_memory(worker) < 48 * 1024, "the worker had {} KiB", peak_memory(worker));
+    assert_eq!((ending, seen.length), (exited(0, &[]), bytes + 4));
+    assert!(peak_memory(worker) < WORKER_KIB, "the worker had {} KiB", peak_memory(worker));
     setup.kill_worker();
 }
 
 #[test]
-fn a_hundred_megabytes_without_a_newline_pass() {
-    let setup = Setup::new();
-    setup.server.state().discard = true;
-    let (ending, seen) = setup.run("line", task("head -c 100000000 /dev/zero"));
-    assert_eq!((ending, seen.length), (exited(0, &[]), 100_000_000));
+fn a_gigabyte_of_lines_needs_little_memory() {
+    let line = "x".repeat(79);
+    prints_in_little_memory(&format!("yes {line} | head -n 12500000"), 1_000_000_000);
+}
+
+#[test]
+fn a_hundred_megabytes_without_a_newline_need_little_memory() {
+    prints_in_little_memory("head -c 100000000 /dev/zero", 100_000_000);
 }
 
 #[test]
@@ -81,38 +81,9 @@ fn many_steps_that_print_at_once_take_turns() {
     }
 }
 
-/// A file system of its own, of a few megabytes; `None` where this user may not make one, which the test says.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(megabytes: u32) -> Option<SmallDisk> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "none"])
-            .arg(dir.path())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("SKIPPED: a full disk can only be tried by a user who may mount one");
-            return None;
-        }
-        Some(SmallDisk(dir))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_and_survived() {
-    let Some(disk) = SmallDisk::mount(8) else { return };
+    let Some(disk) = SmallDisk::mount(8, "limits::a_full_disk_is_said_and_survived") else { return };
     let dir = tempfile::tempdir_in(disk.path()).unwrap();
     let setup = Setup::in_dir(dir);
     let ballast = disk.path().join("ballast");

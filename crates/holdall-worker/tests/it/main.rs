@@ -12,4 +12,5 @@ mod runtime;
 mod server;
 mod session;
 mod shim;
+mod small_disk;
 mod support;
