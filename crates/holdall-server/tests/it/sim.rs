@@ -4,6 +4,7 @@
 //! `cargo xtask sim` runs more of them, one seed, or a plan from a file; a failure prints its seed, the shortest plan that
 //! was found, and the command that plays it again.
 
+mod builds;
 mod duties;
 mod generate;
 mod op;
@@ -12,6 +13,7 @@ mod place;
 mod play;
 mod rules;
 mod settle;
+mod shown;
 mod shrink;
 mod system;
 mod worker;

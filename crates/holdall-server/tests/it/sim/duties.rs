@@ -101,15 +101,30 @@ fn scheduler(sim: &mut Sim) -> Result<(), Broken> {
 fn timekeeper(sim: &mut Sim) -> Result<(), Broken> {
     sim.duties.timers.borrow_and_update();
     let now = sim.now;
-    for due in sim.read(|tx| timekeeper::due(tx, now))? {
+    let due = match sim.look_at(|tx| timekeeper::due(tx, now)) {
+        Ok(due) => due,
+        Err(failure) => {
+            sim.duties.timers.mark_changed();
+            return again(failure);
+        }
+    };
+    for due in due {
         let happened = sim.write(move |tx, now| Ok(timekeeper::happen(tx, &due, now)?));
         if let Err(failure) = happened {
             sim.duties.timers.mark_changed();
             again(failure)?;
         }
     }
-    sim.duties.next_timer = sim.read(timekeeper::next)?;
-    Ok(())
+    match sim.look_at(timekeeper::next) {
+        Ok(next) => {
+            sim.duties.next_timer = next;
+            Ok(())
+        }
+        Err(failure) => {
+            sim.duties.timers.mark_changed();
+            again(failure)
+        }
+    }
 }
 
 fn checker(sim: &mut Sim) -> Result<(), Broken> {
@@ -128,8 +143,10 @@ fn checker(sim: &mut Sim) -> Result<(), Broken> {
 
 fn watcher(sim: &mut Sim) -> Result<bool, Broken> {
     let now = sim.now;
-    if sim.read(watcher::next)?.is_none_or(|next| next >= now) {
-        return Ok(false);
+    match sim.look_at(watcher::next) {
+        Ok(next) if next.is_none_or(|next| next >= now) => return Ok(false),
+        Ok(_) => {}
+        Err(failure) => return again(failure).map(|()| true),
     }
     match sim.write(|tx, now| Ok(watcher::lose(tx, now)?)) {
         Ok(_) => Ok(true),

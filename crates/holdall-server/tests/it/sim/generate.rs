@@ -3,6 +3,7 @@
 use holdall_store::testing::Fault;
 
 use super::op::{Change, How, Op, Qa, Way};
+use super::system::TOOLS;
 
 /// A sequence of numbers that looks like chance (splitmix64).
 pub struct Chance(u64);
@@ -58,12 +59,22 @@ const JOBS: &[&str] = &[
     "test",
     "test-providers",
     "signal-deploy-completion",
+    "watch",
     "force-unlock-pipeline",
 ];
+const TOOL_JOBS: &[&str] = &["load", "drill"];
 const WORKERS: &[&str] = &["w1", "w2"];
 const PEOPLE: &[&str] = &["ann", "bob"];
-const PLACES: &[&str] =
-    &["preview/deploy", "preview/test", "staging/deploy", "staging/test", "production/deploy", "production/test", "qa"];
+const PLACES: &[&str] = &[
+    "preview/deploy",
+    "preview/test",
+    "staging/deploy",
+    "staging/test",
+    "production/deploy",
+    "production/test",
+    "qa",
+    "tools",
+];
 
 /// The history of a seed.
 pub fn history(seed: u64) -> Vec<Op> {
@@ -74,6 +85,11 @@ pub fn history(seed: u64) -> Vec<Op> {
     let mut ops: Vec<Op> =
         ["api", "admin"].map(|service| Op::Push { service: service.to_owned(), quiet: false }).into();
     ops.push(Op::Work { rounds: None });
+    for change in [Change::Hooks(true), Change::Limits(true), Change::Clock(true), Change::Allow(true)] {
+        if chance.percent(50) {
+            ops.push(Op::Set { change, now: chance.percent(50) });
+        }
+    }
     while ops.len() < length {
         let op = if chance.percent(faults) { fault(&mut chance) } else { op(&mut chance) };
         ops.push(op);
@@ -82,13 +98,14 @@ pub fn history(seed: u64) -> Vec<Op> {
 }
 
 fn fault(chance: &mut Chance) -> Op {
-    match chance.below(4) {
+    match chance.below(5) {
         0 => Op::Crash,
         kind => Op::Fault {
             after: chance.back(),
             fault: match kind {
                 1 => Fault::Statement(u32::try_from(chance.below(120)).expect("it is small")),
                 2 => Fault::Commit,
+                3 => Fault::Read(u32::try_from(chance.below(6)).expect("it is small")),
                 _ => Fault::Answer,
             },
         },
@@ -194,7 +211,11 @@ fn of_choices(chance: &mut Chance) -> Op {
 
 fn of_locks(chance: &mut Chance) -> Op {
     let (person, environment) = (chance.one(PEOPLE).to_owned(), chance.one(ENVIRONMENTS).to_owned());
-    match chance.below(6) {
+    match chance.below(8) {
+        6 => Op::Trigger { environment: TOOLS.to_owned(), job: chance.one(TOOL_JOBS).to_owned() },
+        7 => {
+            Op::Abort { environment: TOOLS.to_owned(), job: chance.one(TOOL_JOBS).to_owned(), force: true, dead: false }
+        }
         0..3 => Op::Acquire {
             person,
             environment,
@@ -218,7 +239,11 @@ fn of_time(chance: &mut Chance) -> Op {
 }
 
 fn change(chance: &mut Chance) -> Change {
-    match chance.below(8) {
+    match chance.below(12) {
+        8 => Change::Hooks(chance.percent(60)),
+        9 => Change::Limits(chance.percent(60)),
+        10 => Change::Clock(chance.percent(60)),
+        11 => Change::Allow(chance.percent(60)),
         0 => Change::Web(chance.percent(60)),
         1 => Change::Queue(chance.percent(50)),
         2 => Change::Manual(chance.percent(50)),

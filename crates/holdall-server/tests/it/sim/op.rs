@@ -46,6 +46,14 @@ pub enum Change {
     OwnJob(bool),
     /// Production is there.
     Production(bool),
+    /// Plans have hooks.
+    Hooks(bool),
+    /// Deploys, tests and single steps have a time by which they must have ended.
+    Limits(bool),
+    /// A job of staging runs on a clock.
+    Clock(bool),
+    /// Another pipeline may take locks.
+    Allow(bool),
 }
 
 /// Where the environment `qa` is.
@@ -265,9 +273,19 @@ words!(Change {
     Change::OwnJob(false) = "no-own-job",
     Change::Production(true) = "production",
     Change::Production(false) = "no-production",
+    Change::Hooks(true) = "hooks",
+    Change::Hooks(false) = "no-hooks",
+    Change::Limits(true) = "limits",
+    Change::Limits(false) = "no-limits",
+    Change::Clock(true) = "clock",
+    Change::Clock(false) = "no-clock",
+    Change::Allow(true) = "allow",
+    Change::Allow(false) = "no-allow",
 } Change::Web(true), Change::Web(false), Change::Qa(Qa::Nowhere), Change::Qa(Qa::Between), Change::Qa(Qa::Beside),
     Change::Queue(true), Change::Queue(false), Change::Manual(true), Change::Manual(false), Change::OwnJob(true),
-    Change::OwnJob(false), Change::Production(true), Change::Production(false));
+    Change::OwnJob(false), Change::Production(true), Change::Production(false), Change::Hooks(true), Change::Hooks(false),
+    Change::Limits(true), Change::Limits(false), Change::Clock(true), Change::Clock(false), Change::Allow(true),
+    Change::Allow(false));
 
 /// A line as it is built up.
 struct Line(String);
@@ -375,6 +393,7 @@ impl fmt::Display for Op {
                 Fault::Statement(n) => line("fault").word(after).word("statement").word(n),
                 Fault::Commit => line("fault").word(after).word("commit"),
                 Fault::Answer => line("fault").word(after).word("answer"),
+                Fault::Read(n) => line("fault").word(after).word("read").word(n),
             },
         };
         f.write_str(&line.0)
@@ -473,6 +492,7 @@ impl FromStr for Op {
             ["fault", after, "statement", n] => {
                 Op::Fault { after: number(after)?, fault: Fault::Statement(number(n)?) }
             }
+            ["fault", after, "read", n] => Op::Fault { after: number(after)?, fault: Fault::Read(number(n)?) },
             ["fault", after, "commit"] => Op::Fault { after: number(after)?, fault: Fault::Commit },
             ["fault", after, "answer"] => Op::Fault { after: number(after)?, fault: Fault::Answer },
             _ => return Err(format!("what is {text:?}?")),

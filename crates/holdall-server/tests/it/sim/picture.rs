@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdall_engine::bag::Bag;
 use holdall_engine::ids::{BuildId, DeploymentId, EnvironmentId, LockId};
+use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_server::release::EnvironmentSpec;
 use holdall_server::release::bags::{bag_number, bag_of, bag_version};
@@ -47,12 +48,15 @@ pub struct Picture {
     pub tags: Vec<TagRow>,
     pub locks: BTreeMap<LockId, Lock>,
     pub builds: BTreeMap<BuildId, BuildRow>,
+    /// The bag that each build works with that has started.
+    pub taken: BTreeMap<BuildId, i64>,
     /// The newest entry of the audit log.
     pub act: i64,
 }
 
 impl Picture {
-    pub fn take(tx: &mut Tx<'_>) -> Result<Picture, StoreError> {
+    /// Takes one after another.
+    pub fn take(tx: &mut Tx<'_>, last: &Picture) -> Result<Picture, StoreError> {
         let mut picture = Picture::default();
         let Some(system) = systems::system_find(tx, "notify")? else { return Ok(picture) };
         for row in bags::bag_list(tx, system.id, None, 10_000)? {
@@ -85,6 +89,14 @@ impl Picture {
             picture.locks.insert(id, lock);
         }
         picture.builds = builds::build_list(tx, None, 10_000)?.into_iter().map(|row| (row.id, row)).collect();
+        for build in picture.builds.values().filter(|build| build.started_at.is_some()) {
+            // What a build has started with does not change.
+            let bag = match last.builds.get(&build.id).is_some_and(|then| then.started_at.is_some()) {
+                true => last.taken.get(&build.id).copied(),
+                false => builds::build_inputs(tx, build.id)?.iter().find_map(|input| bag_number(&input.version)),
+            };
+            picture.taken.extend(bag.map(|bag| (build.id, bag)));
+        }
         picture.act = audit::audit_list(tx, None, None, 1)?.first().map_or(0, |row| row.id);
         Ok(picture)
     }
@@ -181,6 +193,67 @@ impl Picture {
             }
         }
         None
+    }
+
+    /// The bags that may still come to an environment: they belong there, and none that is as new has started.
+    pub fn candidates(&self, environment: &Environment) -> Vec<i64> {
+        let starting = self.builds.values().filter(|build| {
+            build.pipeline == environment.row.pipeline
+                && build.job_name == "start-deploy"
+                && build.status == BuildStatus::Started
+        });
+        let starting = starting.filter_map(|build| self.taken.get(&build.id).copied());
+        let highest = environment.deployments.iter().map(|row| row.bag).chain(starting).max().unwrap_or(0);
+        let above = self.bags.range(highest + 1..).map(|(number, _)| *number);
+        above.filter(|bag| self.belongs(environment, *bag)).collect()
+    }
+
+    /// The bag that starts by itself next in an environment, when its lock is free.
+    pub fn next(&self, environment: &Environment) -> Option<i64> {
+        let candidates = self.candidates(environment).into_iter();
+        let mut free = candidates.filter(|bag| self.is_held(environment, *bag).is_none());
+        if environment.spec.queue { free.next() } else { free.next_back() }
+    }
+
+    /// The codes of everything that keeps a candidate from starting by itself.
+    pub fn codes(&self, environment: &Environment, bag: i64) -> BTreeSet<&'static str> {
+        let mut codes = BTreeSet::new();
+        let Some((_, body)) = self.bags.get(&bag) else { return codes };
+        let mut add = |code, holds: bool| {
+            if holds {
+                codes.insert(code);
+            }
+        };
+        let before: Vec<&Environment> =
+            self.before(&environment.row.name).iter().filter_map(|name| self.environment(name)).collect();
+        let upstream = before.iter().flat_map(|before| &before.suspects).filter(|suspect| !suspect.here_only);
+        let has_suspect = environment.suspects.iter().chain(upstream).any(|suspect| is_suspect(body, suspect));
+        // A pin beats what throws its bag out.
+        let pinned = environment.frozen == Some(bag);
+        add("frozen", environment.frozen.is_some());
+        add("bag-pinned-elsewhere", environment.frozen.is_some() && !pinned);
+        add("bag-disabled", environment.unticked.contains_key(&bag) && !pinned);
+        add("withdrawn-upstream", before.iter().any(|one| one.unticked.get(&bag) == Some(&true)) && !pinned);
+        add("rolled-back-content", has_suspect && !pinned);
+        add("not-passed-upstream", !self.not_passed(environment, bag).is_empty());
+        add("bag-incomplete", environment.spec.needs.iter().any(|name| !body.services.contains_key(name)));
+        add("held-after-unlock", environment.row.held.is_some());
+        add("promotion-manual", environment.spec.manual_promotion);
+        codes
+    }
+
+    /// The same in the words in which a preview says why a bag does not go somewhere.
+    pub fn why_held(&self, environment: &Environment, bag: i64) -> BTreeSet<&'static str> {
+        let word = |code| match code {
+            "bag-disabled" => "disabled",
+            "withdrawn-upstream" => "withdrawn",
+            "rolled-back-content" => "suspect",
+            "not-passed-upstream" => "not-passed",
+            "bag-incomplete" => "incomplete",
+            "held-after-unlock" | "promotion-manual" => "held",
+            _ => "frozen",
+        };
+        self.codes(environment, bag).into_iter().map(word).collect()
     }
 
     /// Everything that an act may have changed, to compare two pictures.

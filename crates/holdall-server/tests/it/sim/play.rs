@@ -7,20 +7,23 @@ use holdall_engine::ids::PipelineId;
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 use holdall_protocol::api::{
-    AcquireRequest, Act, ActAnswer, ActRequest, LockMode, PinTarget, Preview, Suspects, Then, TickTarget, Time,
+    AcquireRequest, Act, ActAnswer, ActRequest, LockMode, PinTarget, Suspects, Then, TickTarget, Time,
 };
 use holdall_protocol::worker::CheckOrder;
 use holdall_server::acts::{self, Acquired, Actor};
 use holdall_server::duty::{schedule, workers};
 use holdall_server::error::Error;
 use holdall_store::testing::{self, Fault};
-use holdall_store::{Store, StoreError, Tx, builds, checks, environments, jobs, resources, systems, versions};
+use holdall_store::{
+    Store, StoreError, Tx, builds, checks, environments, jobs, pipelines, resources, systems, versions,
+};
 
 use super::duties::Duties;
 use super::op::{How, Op, Way};
 use super::place::Place;
 use super::rules::{Broken, Rules};
-use super::system::Shape;
+use super::shown::Stand;
+use super::system::{EVERY, Shape, TOOLS, TOOLS_PIPELINE};
 use super::worker::Worker;
 
 /// After so many rounds something goes in circles.
@@ -75,6 +78,8 @@ pub struct Sim {
     fences: BTreeMap<(i64, String), i64>,
     /// What goes wrong next.
     armed: Option<Fault>,
+    /// After how many more reads of the server's one goes wrong, and after how many of its statements.
+    armed_read: Option<(usize, u32)>,
     played: usize,
     /// Whether something was written since the last look.
     unseen: bool,
@@ -104,12 +109,17 @@ impl Sim {
             started: BTreeMap::new(),
             fences: BTreeMap::new(),
             armed: None,
+            armed_read: None,
             played: 0,
             unseen: true,
             tally: Tally::default(),
             log: Vec::new(),
         };
         sim.act("ann", Act::SystemSet { text: sim.shape.text(), vars: BTreeMap::new(), now: false })?;
+        let (team, pipeline) = (TOOLS.to_owned(), "deploy-notify".to_owned());
+        let (text, vars) = (TOOLS_PIPELINE.to_owned(), BTreeMap::new());
+        sim.act("ann", Act::PipelineSet { team: team.clone(), pipeline: pipeline.clone(), text, vars })?;
+        sim.act("ann", Act::PipelineUnpause { team, pipeline })?;
         sim.look()?;
         Ok(sim)
     }
@@ -117,6 +127,9 @@ impl Sim {
     pub fn pass(&mut self, seconds: i64) {
         self.now = self.now + Span::seconds(seconds);
         self.passed += seconds.max(0);
+        for worker in &mut self.workers {
+            worker.pass(self.passed);
+        }
     }
 
     /// A transaction that writes.
@@ -141,7 +154,29 @@ impl Sim {
         }
     }
 
-    /// Looks at the database.
+    /// A transaction of the server's that reads.
+    pub fn look_at<T, E: Into<Error> + From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let armed = self.armed_read.take();
+        self.armed_read = armed.and_then(|(after, statements)| Some((after.checked_sub(1)?, statements)));
+        let goes_wrong = armed.filter(|_| self.armed_read.is_none());
+        if let Some((_, statements)) = goes_wrong {
+            testing::fault(&self.store, 0, Fault::Read(statements));
+        }
+        match self.store.read_blocking(work).map_err(Into::into) {
+            Ok(looked) => Ok(looked),
+            Err(Error::Store(StoreError::Unavailable(_))) if goes_wrong.is_some() => {
+                self.tally.faults += 1;
+                self.log.push("  the database fails a reader".to_owned());
+                Err(Failure::Fault)
+            }
+            Err(error) => Err(Failure::Broken(format!("a reader failed: {error}"))),
+        }
+    }
+
+    /// Looks at the database, behind the server's back: nothing goes wrong with it.
     pub fn read<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, Broken> {
         self.store.read_blocking(work).map_err(|error: StoreError| format!("the store failed: {error}"))
     }
@@ -177,14 +212,20 @@ impl Sim {
         if self.stalled || self.duties.may_have_missed_something() {
             return Ok(());
         }
+        let now = self.now;
+        self.read(|tx| super::builds::limits(tx, now))??;
         self.read(|tx| {
             let Some(system) = systems::system_find(tx, "notify")? else { return Ok(Ok(())) };
-            for environment in environments::environment_list(tx, system.id)? {
-                for job in jobs::job_list(tx, environment.pipeline)? {
+            let rows = environments::environment_list(tx, system.id)?;
+            let mut pipelines: Vec<_> = rows.into_iter().map(|row| (row.name, row.pipeline)).collect();
+            let tools = pipelines::pipeline_find(tx, TOOLS, "deploy-notify")?;
+            pipelines.extend(tools.map(|row| (TOOLS.to_owned(), row.id)));
+            for (name, pipeline) in pipelines {
+                for job in jobs::job_list(tx, pipeline)? {
                     let Some(look) = schedule::look(tx, job.id)? else { continue };
                     let decision = holdall_engine::schedule::schedule(&look.view);
                     if !decision.actions.is_empty() {
-                        let place = format!("{}/{}", environment.name, job.name);
+                        let place = format!("{name}/{}", job.name);
                         let marked = jobs::dirty(tx, 100)?.contains(&job.id);
                         let done: Vec<String> = self
                             .rules
@@ -259,6 +300,10 @@ impl Sim {
                 Ok(())
             }
             Op::Crash => self.crash(),
+            Op::Fault { after, fault: Fault::Read(statements) } => {
+                self.armed_read = Some((*after, *statements));
+                Ok(())
+            }
             Op::Fault { after, fault } => {
                 testing::fault(&self.store, *after, *fault);
                 self.armed = Some(*fault);
@@ -442,6 +487,7 @@ impl Sim {
     pub fn mend(&mut self) {
         testing::faultless(&self.store);
         self.armed = None;
+        self.armed_read = None;
         self.broken_sources.clear();
         self.fates.clear();
         self.stalled = false;
@@ -449,6 +495,7 @@ impl Sim {
 
     fn crash(&mut self) -> Result<(), Broken> {
         self.armed = None;
+        self.armed_read = None;
         self.stalled = false;
         self.store = self.place.open().map_err(|error| format!("it does not start again: {error}"))?;
         self.duties = Duties::new(&self.store);
@@ -471,22 +518,25 @@ impl Sim {
         let fingerprint = at_rest.then(|| self.rules.seen.fingerprint());
         let shown = self.ask(person, &act, None);
         self.look()?;
-        let before = self.rules.seen.clone();
+        let before = self.stand()?;
         if let (Some(fingerprint), Ok(_)) = (&fingerprint, &shown)
-            && *fingerprint != before.fingerprint()
+            && *fingerprint != before.picture.fingerprint()
         {
-            return Err(format!("the preview changed something: {fingerprint} became {}", before.fingerprint()));
+            return Err(format!(
+                "the preview changed something: {fingerprint} became {}",
+                before.picture.fingerprint()
+            ));
         }
         let token = shown.as_ref().ok().map(|answer| answer.preview.token.clone());
         let armed = self.armed;
         let done = self.ask(person, &act, token);
         self.look()?;
-        let same = before.fingerprint() == self.rules.seen.fingerprint();
+        let same = before.picture.fingerprint() == self.rules.seen.fingerprint();
         match (shown, done) {
             (Err(Failure::Broken(broken)), _) | (_, Err(Failure::Broken(broken))) => Err(broken),
             (_, Err(Failure::Fault)) if !same && armed != Some(Fault::Answer) => Err(format!(
                 "half of an act was done: {} became {}",
-                before.fingerprint(),
+                before.picture.fingerprint(),
                 self.rules.seen.fingerprint()
             )),
             (_, Err(Failure::Fault)) => Ok(None),
@@ -510,7 +560,7 @@ impl Sim {
                 if shown.preview != done.preview {
                     return Err(format!("shown: {:?}; done: {:?}", shown.preview, done.preview));
                 }
-                self.did_what_was_shown(&before, &done.preview)?;
+                super::shown::compare(&act, &before, &self.stand()?, &done)?;
                 Ok(Some(done))
             }
         }
@@ -528,23 +578,9 @@ impl Sim {
         self.write(move |tx, now| acts::act(tx, &actor, &request, now))
     }
 
-    /// What the preview said would start is what has started, and nothing else has.
-    fn did_what_was_shown(&self, before: &super::picture::Picture, shown: &Preview) -> Result<(), Broken> {
-        let shown: BTreeSet<(String, String)> =
-            shown.starts.iter().map(|start| (start.team.clone(), start.job.clone())).collect();
-        let has_started = |build: &builds::BuildRow| build.started_at.is_some();
-        let started: BTreeSet<(String, String)> = self
-            .rules
-            .seen
-            .builds
-            .values()
-            .filter(|build| has_started(build) && !before.builds.get(&build.id).is_some_and(has_started))
-            .map(|build| (build.team.clone(), build.job_name.clone()))
-            .collect();
-        if shown != started {
-            return Err(format!("the preview said that {shown:?} start; {started:?} did"));
-        }
-        Ok(())
+    /// How things stand, as it was looked at last.
+    fn stand(&self) -> Result<Stand, Broken> {
+        self.read(|tx| Stand::take(tx, &self.rules.seen))
     }
 
     fn acquire(
@@ -651,8 +687,12 @@ impl Sim {
             self.workers[index].welcomed(&welcome);
         }
         let poll = self.workers[index].poll();
-        let looked =
-            self.store.read_blocking(|tx| workers::look(tx, &poll)).map_err(|error: Error| error.to_string())?;
+        let looked = match self.look_at(|tx| workers::look(tx, &poll)) {
+            Ok(looked) => looked,
+            // It asks again.
+            Err(Failure::Fault) => return Ok(true),
+            Err(Failure::Refused(_, message) | Failure::Broken(message)) => return Err(message),
+        };
         if !looked.has_orders && looked.seen_at + workers::SEEN_EVERY > self.now {
             return Ok(false);
         }
@@ -668,8 +708,11 @@ impl Sim {
             Err(Failure::Broken(broken)) => return Err(broken),
         };
         let moved = workers::is_urgent(&orders);
-        let (pushed, broken) = (self.pushed.clone(), self.broken_sources.clone());
-        let versions = |order: &CheckOrder| found(&pushed, &broken, order);
+        let (pushed, broken, now) = (self.pushed.clone(), self.broken_sources.clone(), self.now);
+        let versions = |order: &CheckOrder| match order.resource_type.as_str() {
+            "time" => Ok(vec![tick_of_clock(order, now)]),
+            _ => found(&pushed, &broken, order),
+        };
         let started = self.workers[index].follow(orders, &versions, self.now);
         let name = self.workers[index].name.clone();
         for assignment in started {
@@ -718,6 +761,14 @@ fn index(worker: &str) -> usize {
 
 fn version_of(service: &str, serial: usize) -> String {
     format!("{service}-{serial:04}")
+}
+
+/// What the check of a clock finds: the time where the last one is long enough ago, and the last one else.
+fn tick_of_clock(order: &CheckOrder, now: Timestamp) -> Version {
+    let seconds = now.0 / 1_000_000;
+    let last = order.version.as_ref().and_then(|version| version["time"].parse::<i64>().ok());
+    let tick = last.filter(|last| seconds - last < EVERY).unwrap_or(seconds);
+    Version::of("time", &tick.to_string())
 }
 
 /// What a check finds: everything from the version that is known on.

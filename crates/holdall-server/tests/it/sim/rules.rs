@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdall_engine::ids::{BuildId, EnvironmentId, LockId};
+use holdall_engine::ids::{EnvironmentId, LockId};
 use holdall_engine::status::BuildStatus;
-use holdall_server::release::bags::bag_number;
-use holdall_store::builds::{self, BuildRow};
+use holdall_store::builds::BuildRow;
 use holdall_store::environments::DeploymentRow;
-use holdall_store::{StoreError, Tx, events};
+use holdall_store::{StoreError, Tx};
 
+use super::builds::Builds;
 use super::picture::{Environment, Lock, Picture};
+use super::system::{PERIODIC, TOOLS};
 
 /// What was broken, in one sentence.
 pub type Broken = String;
@@ -21,28 +22,22 @@ pub struct Rules {
     pub seen: Picture,
     /// The highest fence of each lock.
     fences: BTreeMap<LockId, i64>,
-    /// How many rows of each build's journal were looked at.
-    journals: BTreeMap<BuildId, i64>,
+    builds: Builds,
 }
 
 impl Rules {
     /// Looks at everything that has changed.
     pub fn look(&mut self, tx: &mut Tx<'_>) -> Result<Result<(), Broken>, StoreError> {
-        let now = Picture::take(tx)?;
-        for build in now.builds.values() {
-            let before = self.seen.builds.get(&build.id);
-            if before.is_none_or(|before| !before.status.is_terminal())
-                && let Err(broken) = self.journal(tx, build)?
-            {
-                return Ok(Err(broken));
-            }
+        let now = Picture::take(tx, &self.seen)?;
+        if let Err(broken) = self.builds.look(tx, &self.seen, &now)? {
+            return Ok(Err(broken));
         }
         for build in now.builds.values().filter(|build| build.job_name == "start-deploy") {
             let before = self.seen.builds.get(&build.id);
             if build.started_at.is_none() || before.is_some_and(|before| before.started_at.is_some()) {
                 continue;
             }
-            let bag = builds::build_inputs(tx, build.id)?.iter().find_map(|input| bag_number(&input.version));
+            let bag = now.taken.get(&build.id).copied();
             let environment = now.environments.values().find(|one| one.row.pipeline == build.pipeline);
             if let (Some(bag), Some(environment)) = (bag, environment)
                 && let Err(broken) = self.may_begin(&now, environment, bag, build)
@@ -55,33 +50,10 @@ impl Rules {
             .and_then(|()| self.locks(&now))
             .and_then(|()| self.deployments(&now))
             .and_then(|()| self.tags(&now))
-            .and_then(|()| builds_hold_the_lock(&now));
+            .and_then(|()| builds_hold_the_lock(&now))
+            .and_then(|()| self.periodic(&now));
         self.seen = now;
         Ok(kept)
-    }
-
-    /// Journals have no gaps, and end with the build.
-    fn journal(&mut self, tx: &mut Tx<'_>, build: &BuildRow) -> Result<Result<(), Broken>, StoreError> {
-        let next = self.journals.entry(build.id).or_insert(0);
-        let name = name_of(build);
-        let mut ended = false;
-        for row in events::event_list(tx, build.id, *next, 100_000)? {
-            if row.seq != *next {
-                return Ok(Err(format!("the journal of {name} has a gap: {} comes after {}", row.seq, *next - 1)));
-            }
-            if ended {
-                return Ok(Err(format!("the journal of {name} goes on after its end: {} {:?}", row.kind, row.payload)));
-            }
-            *next += 1;
-            let status = row.payload.as_deref().filter(|_| row.kind == "status").unwrap_or("");
-            ended = ["succeeded", "failed", "errored", "aborted"]
-                .iter()
-                .any(|status_name| status.contains(&format!("\"status\":\"{status_name}\"")));
-        }
-        if build.status.is_terminal() && !ended {
-            return Ok(Err(format!("the journal of {name} does not end with its end")));
-        }
-        Ok(Ok(()))
     }
 
     /// What has ended, or cannot change, does not change.
@@ -215,6 +187,30 @@ impl Rules {
             Some(better) => begins(format!("it was the turn of bag {better}")),
             None => Ok(()),
         }
+    }
+
+    /// What runs on a clock works with what is live, and what is no part of an environment only under the lock that it
+    /// asks for.
+    fn periodic(&self, now: &Picture) -> Result<(), Broken> {
+        for build in now.builds.values().filter(|build| build.status == BuildStatus::Started) {
+            if self.seen.builds.get(&build.id).is_some_and(|before| before.started_at.is_some()) {
+                continue;
+            }
+            if PERIODIC.contains(&build.job_name.as_str()) && build.rerun_of.is_none() {
+                let live = |picture: &Picture| picture.environment(&build.team).and_then(Environment::current);
+                let bag = now.taken.get(&build.id).copied();
+                if bag.is_none() || (bag != live(now) && bag != live(&self.seen)) {
+                    return Err(format!("{} looks at {bag:?}, and {:?} is live", name_of(build), live(now)));
+                }
+            }
+        }
+        for build in now.builds.values().filter(|build| build.status == BuildStatus::Started && build.team == TOOLS) {
+            let mut holdings = now.locks.values().flat_map(|lock| &lock.holdings);
+            if !holdings.any(|holding| holding.build == Some(build.id)) {
+                return Err(format!("{} runs without the lock that it asks for", name_of(build)));
+            }
+        }
+        Ok(())
     }
 
     /// A bag is tagged where every job of its deployment has succeeded that the environment still has.

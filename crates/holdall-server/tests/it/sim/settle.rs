@@ -74,6 +74,7 @@ fn lift(sim: &mut Sim) -> Result<(), Broken> {
     }
     // An environment whose lock is held is not removed.
     sim.play(&Op::Set { change: Change::Manual(false), now: false })?;
+    sim.play(&Op::Set { change: Change::Allow(true), now: false })?;
     for environment in environments(sim) {
         let name = &environment.row.name;
         if environment.frozen.is_some() {

@@ -20,6 +20,8 @@ pub struct Worker {
     /// How much its clock is ahead of the server's.
     skew: Span,
     session: u32,
+    /// Seconds that have passed, whatever any clock says.
+    pub passed: i64,
     /// Whether it has to say hello before it polls.
     pub greets: bool,
     /// What is on its disk, by attempt.
@@ -37,6 +39,8 @@ pub struct Worker {
 struct Held {
     assignment: Assignment,
     came: u64,
+    /// When it must have ended, in seconds that have passed.
+    until: Option<i64>,
     ending: Option<Ending>,
     told_start: bool,
     told_bytes: u64,
@@ -49,6 +53,7 @@ impl Worker {
             name: name.to_owned(),
             skew,
             session: 1,
+            passed: 0,
             greets: true,
             disk: BTreeMap::new(),
             checked: Vec::new(),
@@ -129,6 +134,7 @@ impl Worker {
             let held = Held {
                 assignment: assignment.clone(),
                 came: self.came,
+                until: assignment.timeout_seconds.map(|limit| self.passed + limit.ceil() as i64),
                 ending: None,
                 told_start: false,
                 told_bytes: 0,
@@ -151,6 +157,14 @@ impl Worker {
             self.checked.push(Fact::Checked { check: order.check, at, result, metadata: Vec::new() });
         }
         started
+    }
+
+    /// Time has passed: the shims end what has run for too long.
+    pub fn pass(&mut self, passed: i64) {
+        self.passed = passed;
+        for held in self.disk.values_mut().filter(|held| held.until.is_some_and(|until| until <= passed)) {
+            held.ending.get_or_insert(Ending::TimedOut);
+        }
     }
 
     /// The attempts that run, oldest first.
