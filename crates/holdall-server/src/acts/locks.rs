@@ -335,7 +335,10 @@ pub(super) fn force_unlock(
     outcome.sentences.push(match order.then {
         Then::Hold => format!("{name} waits for a person: trigger start-deploy, or deploy a bag"),
         // What starts, if anything does, the preview says by itself.
-        Then::Start => format!("{name} goes on by itself"),
+        Then::Start => match environments::environment_get(tx, environment.id)?.held {
+            None => format!("{name} goes on by itself"),
+            Some(_) => format!("{name} still waits for a person: `holdall why {name}` says for what"),
+        },
     });
     if order.then == Then::Start
         && let Some(job) = jobs::job_find(tx, environment.pipeline, "start-deploy")?

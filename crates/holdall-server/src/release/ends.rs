@@ -1,6 +1,7 @@
 //! What the end of a build, or of one of its steps, means for its environment.
 
 use holdall_engine::release::Role;
+use holdall_engine::report::Code;
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
 use holdall_store::bags;
@@ -162,6 +163,9 @@ pub fn force_unlock(
             }
             self::hold(tx, &row, by, reason, now)?;
         }
+    } else if environment.held.as_ref().is_some_and(|held| held.code == Code::HeldAfterUnlock.as_str()) {
+        // An earlier unlock left it to a person, who says now that it goes on.
+        environments::environment_hold(tx, environment.id, None)?;
     }
     settle(tx, environment.lock, &environment.name, now)
 }
@@ -174,8 +178,12 @@ pub fn hold(
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let held =
-        Held { code: "held-after-unlock".to_owned(), at: now, by: by.to_owned(), reason: Some(reason.to_owned()) };
+    let held = Held {
+        code: Code::HeldAfterUnlock.as_str().to_owned(),
+        at: now,
+        by: by.to_owned(),
+        reason: Some(reason.to_owned()),
+    };
     environments::environment_hold(tx, environment.id, Some(&held))
 }
 
