@@ -19,7 +19,7 @@ use crate::changes::service_changes;
 use crate::duty::schedule::{Done, look};
 use crate::error::json_text;
 use crate::release::bags::{Judge, bag_number, bag_of};
-use crate::release::{environments_of, packed_in};
+use crate::release::environments_of;
 
 /// How a system stands.
 pub(super) struct Picture {
@@ -144,13 +144,8 @@ impl Picture {
             let before = self.environments.iter().find(|before| before.row.id == seen.row.id);
             let next_changed = before.is_some_and(|before| before.next != seen.next);
             let Some(to) = started.or(seen.next.filter(|_| next_changed)) else { continue };
-            let chain = environments_of(tx, seen.row.system)?;
-            let Some(packing) = packed_in(&chain, &seen.row.name)
-                .and_then(|name| chain.iter().find(|(row, _)| row.name == name).map(|(row, _)| row.clone()))
-            else {
-                continue;
-            };
             let Some(row) = bags::bag_find(tx, seen.row.system, to)? else { continue };
+            let packing = environments::environment_get(tx, row.environment)?;
             let from = match seen.current {
                 Some(number) => bags::bag_find(tx, seen.row.system, number)?.map(|row| bag_of(&row)).transpose()?,
                 None => None,
