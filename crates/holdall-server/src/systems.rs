@@ -244,6 +244,17 @@ fn set_environment(
     let pipeline = pipelines::save(tx, &compiled.team, &compiled.pipeline, &compiled.config, &roles, false, now)?;
     let lock = locks::lock_ensure(tx, name)?;
     environments::environment_save(tx, system, name, position, lock, pipeline, &json_text(&spec)?)?;
+    mark_allowed(tx, &spec)?;
+    Ok(())
+}
+
+/// Lets be looked at what waits in the pipelines that may take an environment's lock: they may not have been allowed to.
+fn mark_allowed(tx: &mut Tx<'_>, spec: &EnvironmentSpec) -> Result<(), StoreError> {
+    for (team, name) in spec.allow.iter().filter_map(|allowed| allowed.split_once('/')) {
+        if let Some(row) = pipeline_rows::pipeline_find(tx, team, name)? {
+            jobs::mark_pipeline(tx, row.id)?;
+        }
+    }
     Ok(())
 }
 
@@ -303,6 +314,7 @@ pub fn take_waiting(tx: &mut Tx<'_>, environment: &EnvironmentRow, now: Timestam
         pipeline,
         &json_text(&waiting.spec)?,
     )?;
+    mark_allowed(tx, &waiting.spec)?;
     arrive(tx, row.system, now)
 }
 
