@@ -158,6 +158,15 @@ fn what_broke_a_rule_once_does_not_do_so_again() {
         ("environment-before-is-removed", include_str!("sim/plans/environment-before-is-removed.plan")),
         ("frozen-at-a-bag-that-has-not-passed", include_str!("sim/plans/frozen-at-a-bag-that-has-not-passed.plan")),
         ("lock-taken-while-a-pipeline-waits", include_str!("sim/plans/lock-taken-while-a-pipeline-waits.plan")),
+        ("new-pipeline-at-once-after-waiting", include_str!("sim/plans/new-pipeline-at-once-after-waiting.plan")),
+        ("unlocked-while-a-bag-waits", include_str!("sim/plans/unlocked-while-a-bag-waits.plan")),
+        ("other-pipeline-gives-a-lock-back", include_str!("sim/plans/other-pipeline-gives-a-lock-back.plan")),
+        (
+            "started-again-where-the-one-before-is-gone",
+            include_str!("sim/plans/started-again-where-the-one-before-is-gone.plan"),
+        ),
+        ("unlocked-to-go-on-and-held-before", include_str!("sim/plans/unlocked-to-go-on-and-held-before.plan")),
+        ("allowed-while-a-build-waits", include_str!("sim/plans/allowed-while-a-build-waits.plan")),
     ] {
         let ops = op::read_plan(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         if let Err(failed) = play(Place::sqlite(), &ops) {

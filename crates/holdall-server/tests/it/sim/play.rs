@@ -19,7 +19,7 @@ use holdall_store::{
 };
 
 use super::duties::Duties;
-use super::op::{How, Op, Way};
+use super::op::{Change, How, Op, Way};
 use super::place::Place;
 use super::rules::{Broken, Rules};
 use super::shown::Stand;
@@ -115,11 +115,18 @@ impl Sim {
             tally: Tally::default(),
             log: Vec::new(),
         };
-        sim.act("ann", Act::SystemSet { text: sim.shape.text(), vars: BTreeMap::new(), now: false })?;
+        // A pipeline that takes locks is set while it may.
+        let set = |shape: Shape| Act::SystemSet { text: shape.text(), vars: BTreeMap::new(), now: false };
         let (team, pipeline) = (TOOLS.to_owned(), "deploy-notify".to_owned());
-        let (text, vars) = (TOOLS_PIPELINE.to_owned(), BTreeMap::new());
-        sim.act("ann", Act::PipelineSet { team: team.clone(), pipeline: pipeline.clone(), text, vars })?;
-        sim.act("ann", Act::PipelineUnpause { team, pipeline })?;
+        let tools = (TOOLS_PIPELINE.to_owned(), BTreeMap::new());
+        for act in [
+            set(sim.shape.with(Change::Allow(true))),
+            Act::PipelineSet { team: team.clone(), pipeline: pipeline.clone(), text: tools.0, vars: tools.1 },
+            Act::PipelineUnpause { team, pipeline },
+            set(sim.shape),
+        ] {
+            sim.act("ann", act)?.ok_or("what it begins with was refused")?;
+        }
         sim.look()?;
         Ok(sim)
     }

@@ -54,14 +54,11 @@ fn next_pack(
         let Some(row) = resources::resource_find(tx, environment.pipeline, &input.name)? else { return Ok(None) };
         let Some(scope) = row.scope else { return Ok(None) };
         let unticked: BTreeSet<_> = versions::disabled_list(tx, row.id)?.into_iter().map(|row| row.digest).collect();
-        let known: Vec<Version> = versions::version_list(tx, scope, None, 10_000)?
-            .into_iter()
-            .map(|row| row.version)
-            .filter(|version| !unticked.contains(&version.digest()))
-            .collect();
+        let mut known = versions::version_list(tx, scope, None, 10_000)?.into_iter().map(|row| row.version);
         let taken = match &row.pin {
-            Some(pin) => known.into_iter().find(|version| *version == pin.version),
-            None => known.into_iter().max_by_key(serial),
+            // A pin beats an untick.
+            Some(pin) => known.find(|version| *version == pin.version),
+            None => known.filter(|version| !unticked.contains(&version.digest())).max_by_key(serial),
         };
         let Some(taken) = taken else { return Ok(None) };
         pack.insert(input.name, taken);
@@ -82,7 +79,9 @@ pub fn compare(act: &Act, before: &Stand, after: &Stand, done: &ActAnswer) -> Re
     if let Act::SystemSet { now, .. } = act {
         return system_set(*now, before, after, shown);
     }
-    if shown.diff.is_some() || before.planned.keys().ne(after.planned.keys()) {
+    // The pipeline of an act that sets one is not an environment's.
+    let shows = shown.diff.is_some() && !matches!(act, Act::PipelineSet { .. });
+    if shows || before.planned.keys().ne(after.planned.keys()) {
         return Err(format!("an act that sets no system shows or changes pipelines: {:?}", shown.diff));
     }
     next_bag(before, after, shown)?;
@@ -134,11 +133,10 @@ fn made(before: &Stand, after: &Stand, done: &ActAnswer) -> Result<(), Broken> {
     {
         return Err(format!("there is no build {build:?}, which is named"));
     }
-    let number = done.made.build.as_ref().and_then(|build| {
-        let deployment = after.picture.builds.get(&of_build(build))?.deployment?;
-        Some(after.picture.deployment(deployment)?.number)
-    });
-    if done.made.deployment != number {
+    let deployment = done.made.build.as_ref().and_then(|build| after.picture.builds.get(&of_build(build))?.deployment);
+    // Those of environments that are gone are not in the picture.
+    let number = deployment.and_then(|id| Some(after.picture.deployment(id)?.number));
+    if done.made.deployment != number && (deployment.is_none() || number.is_some()) {
         return Err(format!("deployment {:?} was made, it is said, and {number:?} was", done.made.deployment));
     }
     Ok(())
