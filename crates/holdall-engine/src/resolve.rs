@@ -4,7 +4,7 @@
 //!
 //! - [`history`]: those questions; [`memory`] answers them from memory, the store from its tables.
 //! - `plain`: inputs without `passed`; `group`: inputs with it, tied together by the jobs that they share.
-//! - [`why`]: what ruled an input out.
+//! - [`why`]: what ruled an input out; `ticked`: a past in which one version is not.
 //! - [`document`]: the history of a job as a JSON file, and its evaluation away from the server.
 //!
 //! The scheduler decides what follows from a resolution.
@@ -15,6 +15,7 @@ pub mod history;
 mod json;
 pub mod memory;
 mod plain;
+mod ticked;
 pub mod why;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub use history::{
     successful_outputs,
 };
 pub use memory::{MemoryHistory, PastBuild, PastInput, PastVersion};
+pub use ticked::Ticked;
 pub use why::{Cause, Found, Why};
 
 /// An input of a job: a `get` step anywhere in its plan.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holdall_engine::ids::BuildId;
-use holdall_engine::resolve::{Cause, Found, InputResult, MemoryHistory, Resolution, Why};
+use holdall_engine::ids::{BuildId, ResourceId};
+use holdall_engine::resolve::{Cause, Found, InputResult, MemoryHistory, Resolution, Ticked, Why};
 use holdall_engine::status::BuildStatus;
 
 use crate::alone;
@@ -38,6 +38,9 @@ pub fn problem(world: &World, resolution: &Resolution, history: &mut MemoryHisto
             let changed = undone(world, why);
             let after =
                 if changed.resources == world.resources { changed.resolve_in(history) } else { changed.resolve() };
+            if let Some(wrong) = wrongly_ticked(world, why, &after, history) {
+                return Some(format!("{wrong} without {why}"));
+            }
             if sharing.iter().any(|place| still_says(&after, *place, why)) {
                 return Some(format!("undoing it changes nothing: {why}"));
             }
@@ -162,6 +165,22 @@ pub fn restore(resource: &mut Resource, found: &Found) {
         known.enabled = true;
         known.order = known.order.or(Some(0));
     }
+}
+
+/// The first input that a history in which the version of an explanation is ticked resolves otherwise than `after`, the
+/// world in which it is. It says nothing of inputs without `passed`, and of those that want that version by a pin.
+fn wrongly_ticked(world: &World, why: &Why, after: &Resolution, history: &mut MemoryHistory) -> Option<String> {
+    let (Cause::Disabled { found, of, .. } | Cause::Gone { found, of, .. }) = &why.cause else { return None };
+    let resource = world.inputs.iter().find(|input| input.name == *of)?.resource;
+    if !world.resources[resource].checked {
+        return None;
+    }
+    let mut ticked = Ticked::new(history, ResourceId(resource as i64 + 1), &found.digest);
+    let lifted = world.resolve_in(&mut ticked);
+    let mut both = world.inputs.iter().zip(lifted.inputs.iter().zip(&after.inputs));
+    let digest = |input: &InputResult| input.result.as_ref().ok().map(|resolved| resolved.digest.clone());
+    let differs = both.find(|(input, (lifted, after))| !input.passed.is_empty() && digest(lifted) != digest(after));
+    differs.map(|(input, _)| input.name.clone())
 }
 
 /// Whether an input is unresolved, for the same reason among others.

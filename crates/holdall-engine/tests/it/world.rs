@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
 use holdall_engine::pipeline::VersionChoice;
@@ -9,7 +10,7 @@ use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
 };
 use holdall_engine::resolve::{
-    Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, resolve_inputs, wanted,
+    History, Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, resolve_inputs, wanted,
 };
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::{Version, VersionDigest};
@@ -183,7 +184,7 @@ impl World {
     }
 
     /// What the engine makes of its inputs in a history, which may be that of a world with other inputs.
-    pub fn resolve_in(&self, history: &mut MemoryHistory) -> Resolution {
+    pub fn resolve_in<H: History<Error = Infallible>>(&self, history: &mut H) -> Resolution {
         let id = |place: usize| place as i64 + 1;
         let inputs: Vec<EngineInput> = self
             .inputs
