@@ -26,6 +26,7 @@ mod both {
         a_pin_that_no_build_before_has_is_named_once,
         each_of_several_ways_out_leads_out,
         an_unticked_version_of_a_build_before_is_ticked,
+        what_other_builds_go_around_is_not_named,
         a_version_that_is_gone_is_looked_for,
         an_unticked_version_that_is_gone_is_looked_for_first,
         a_build_before_without_the_resource_is_made_again,
@@ -161,7 +162,7 @@ impl Explained {
                 self.tables.act(Act::Enable { target: tick(&of(resource), version) });
             }
             ["holdall", "unpin", resource] => {
-                self.tables.act(Act::Unpin { target: PinTarget::Resource { team, pipeline, resource: of(resource) } });
+                self.tables.act(unpin(&of(resource)));
             }
             ["holdall", "pipeline", "set", "main/p", "FILE"] => {
                 let text = self.file.clone();
@@ -187,6 +188,11 @@ impl Explained {
         self.says(&[]);
         assert_eq!(self.shipped(), before + 1, "{command}");
     }
+}
+
+fn unpin(resource: &str) -> Act {
+    let (team, pipeline) = ("main".to_owned(), "p".to_owned());
+    Act::Unpin { target: PinTarget::Resource { team, pipeline, resource: resource.to_owned() } }
 }
 
 fn tick(resource: &str, version: &str) -> TickTarget {
@@ -363,6 +369,38 @@ fn an_unticked_version_of_a_build_before_is_ticked(store: Store) {
     world.lifts(enable);
 }
 
+/// What a person has chosen is not to blame for what has nothing to do with it.
+fn what_other_builds_go_around_is_not_named(store: Store) {
+    let mut world = Explained::new(store, RESOURCES);
+    world.tables.set(&RESOURCES.replace("{ get: app }, { get: lib }", "{ get: lib }"));
+    world.succeed("unit");
+    world.tables.set(RESOURCES);
+    for newest in 1..=4 {
+        world.finds("app", &["1", "2", "3", "4"][..newest]);
+        world.succeed("unit");
+    }
+    let text = format!("{RESOURCES}{SHIP_AFTER_BOTH}");
+    world.tables.set(&text);
+    let lint = ("ship: no build of lint has succeeded", "holdall job trigger main/p/lint");
+    world.says(&[lint]);
+    world.disable("app", "4");
+    world.pin("app", "2");
+    world.says(&[lint]);
+    // With `lint` at the version that the pin wants not, it is.
+    world.tables.act(unpin("app"));
+    world.succeed("lint");
+    assert_eq!(world.shipped(), 1, "`lint` has 3, which `unit` has");
+    world.pin("app", "2");
+    world.says(&[
+        ("ship: no build of lint that succeeded has main/p/app at version:2", lint.1),
+        ("main/p/app is pinned at version:2 (because), and unit 4 has version:3", "holdall unpin main/p/app"),
+    ]);
+    world.obey("holdall unpin main/p/app");
+    world.says(&[]);
+    world.pin("app", "2");
+    world.lifts(lint.1);
+}
+
 fn a_version_that_is_gone_is_looked_for(store: Store) {
     let mut world = Explained::new(store, RESOURCES);
     world.succeed("unit");
@@ -494,7 +532,7 @@ fn of_many_obstacles_the_nearest_are_named(store: Store) {
         )
     });
     let mut all: Vec<(String, String)> = named.collect();
-    let rest = "ship: 2 more things stand in the way of its inputs, none of them nearer to a build than these; \
+    let rest = "ship: 2 more things may stand in the way of its inputs, none of them nearer to a build than these; \
                 `holdall resolve` says all";
     all.push((rest.to_owned(), "holdall admin export-history main/p/ship".to_owned()));
     let all: Vec<(&str, &str)> = all.iter().map(|(sentence, command)| (sentence.as_str(), command.as_str())).collect();

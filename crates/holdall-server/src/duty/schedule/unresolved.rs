@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
 use holdall_engine::report::{Code, Hold};
-use holdall_engine::resolve::{BuildPage, Cause, Direction, Found, History, Unresolved, Why};
+use holdall_engine::resolve::{
+    BuildPage, Cause, Direction, Found, History, Input, Ticked, Unresolved, Why, resolve_inputs,
+};
 use holdall_engine::schedule::JobSpec;
 use holdall_engine::version::{Version, VersionDigest};
 use holdall_store::history::TxHistory;
@@ -33,7 +35,12 @@ pub(super) fn unresolved_holds(
     rows: &[InputRow],
     unresolved: &Unresolved,
 ) -> Result<Vec<Hold>, StoreError> {
-    let all = obstacles(rows, &unresolved.why);
+    let mut all = obstacles(rows, &unresolved.why);
+    let is_in_the_way = Lifting { looked, rows, other_ways: BTreeMap::new(), left: NAMED }.are_in_the_way(tx, &all)?;
+    if is_in_the_way.contains(&true) {
+        let mut is_in_the_way = is_in_the_way.into_iter();
+        all.retain(|_| is_in_the_way.next().unwrap_or(true));
+    }
     let report = Report { looked, rows };
     let mut holds: Vec<Hold> = Vec::new();
     for obstacle in all.iter().take(NAMED) {
@@ -51,9 +58,9 @@ pub(super) fn unresolved_holds(
         }
         0 => {}
         left => {
-            let things = if left == 1 { "1 more thing stands" } else { &format!("{left} more things stand") };
+            let things = if left == 1 { "1 more thing" } else { &format!("{left} more things") };
             let sentence = format!(
-                "{job}: {things} in the way of its inputs, none of them nearer to a build than these; `holdall resolve` \
+                "{job}: {things} may stand in the way of its inputs, none of them nearer to a build than these; `holdall resolve` \
                  says all"
             );
             let command = format!("holdall admin export-history {}", looked.view.name);
@@ -92,6 +99,8 @@ struct Obstacle<'a> {
     builds: BTreeSet<BuildId>,
     /// The versions that they want of a build.
     choices: BTreeSet<&'a [(String, Found)]>,
+    /// Whose builds were ruled out by it.
+    jobs: BTreeSet<JobId>,
 }
 
 /// What the explanations name, each thing once and the nearest first. What only sums up others is none.
@@ -113,10 +122,11 @@ fn obstacles<'a>(rows: &'a [InputRow], why: &'a [Why]) -> Vec<Obstacle<'a>> {
         };
         let place = *places.entry(kind).or_insert(found.len());
         if place == found.len() {
-            found.push(Obstacle { why, row, builds: BTreeSet::new(), choices: BTreeSet::new() });
+            found.push(Obstacle { why, row, builds: BTreeSet::new(), choices: BTreeSet::new(), jobs: BTreeSet::new() });
         }
         let obstacle = &mut found[place];
         obstacle.builds.extend(why.cause.build());
+        obstacle.jobs.extend(why.cause.job());
         if let Cause::NoMoreBuilds { having, .. } = &why.cause {
             obstacle.choices.insert(having);
         }
@@ -126,6 +136,83 @@ fn obstacles<'a>(rows: &'a [InputRow], why: &'a [Why]) -> Vec<Obstacle<'a>> {
     }
     found.sort_by_key(|obstacle| Reverse(obstacle.why.depth));
     found
+}
+
+/// Finds out what would be if an obstacle were lifted: a version that is unticked is in nobody's way as long as others
+/// are there.
+struct Lifting<'a> {
+    looked: &'a Look,
+    rows: &'a [InputRow],
+    /// Whether a job has a build with a version for an input, looked up once.
+    other_ways: BTreeMap<(&'a str, JobId), bool>,
+    /// How many more may be lifted to see what would be: each is a resolution of its own.
+    left: usize,
+}
+
+impl<'a> Lifting<'a> {
+    /// Of each obstacle, whether it is in the way: no build of a job goes around it, or lifting it is enough. What there
+    /// was no time to try counts as if it were.
+    fn are_in_the_way(&mut self, tx: &mut Tx<'_>, all: &[Obstacle<'a>]) -> Result<Vec<bool>, StoreError> {
+        all.iter().map(|obstacle| self.is_in_the_way(tx, obstacle)).collect()
+    }
+
+    fn is_in_the_way(&mut self, tx: &mut Tx<'_>, obstacle: &Obstacle<'a>) -> Result<bool, StoreError> {
+        let row = obstacle.row;
+        let mut inputs: Vec<Input> =
+            self.rows.iter().map(InputRow::to_resolve).filter(|input| !input.passed.is_empty()).collect();
+        let ticked = match &obstacle.why.cause {
+            Cause::PinMismatch { .. } => {
+                let of_step = row.step_pin.is_some();
+                for input in &mut inputs {
+                    let Some(other) = self.rows.iter().find(|other| other.name == input.name) else { continue };
+                    if of_step && other.name == row.name {
+                        input.wanted.pin = row.resource_pin.clone();
+                    } else if !of_step && other.resource == row.resource && other.step_pin.is_none() {
+                        input.wanted.pin = None;
+                    }
+                }
+                None
+            }
+            Cause::Disabled { found, .. } | Cause::Gone { found, .. } => Some(&found.digest),
+            // A job that has another build with a version of it does not need one.
+            Cause::NotInBuild { .. } => return Ok(!self.has_other_way(tx, obstacle)?),
+            _ => return Ok(true),
+        };
+        if !self.has_other_way(tx, obstacle)? || self.left == 0 {
+            return Ok(true);
+        }
+        self.left -= 1;
+        let mut history = TxHistory::new(tx);
+        let lifted = match ticked {
+            Some(digest) => {
+                resolve_inputs(&inputs, self.looked.job.id, &mut Ticked::new(&mut history, row.resource, digest))?
+            }
+            None => resolve_inputs(&inputs, self.looked.job.id, &mut history)?,
+        };
+        Ok(lifted.inputs.iter().any(|input| input.name == row.name && input.result.is_ok()))
+    }
+
+    /// Whether each job whose builds it rules out has one with a version for the input all the same.
+    fn has_other_way(&mut self, tx: &mut Tx<'_>, obstacle: &Obstacle<'a>) -> Result<bool, StoreError> {
+        let row = obstacle.row;
+        for job in &obstacle.jobs {
+            let place = (row.name.as_str(), *job);
+            let has_one = match self.other_ways.get(&place) {
+                Some(known) => *known,
+                None => {
+                    let mut input = row.to_resolve();
+                    (input.passed, input.wanted.every) = (vec![*job], false);
+                    let has_one = resolve_inputs(&[input], self.looked.job.id, &mut TxHistory::new(tx))?.resolved;
+                    self.other_ways.insert(place, has_one);
+                    has_one
+                }
+            };
+            if !has_one {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The job that was looked at, with its inputs.
