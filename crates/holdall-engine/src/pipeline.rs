@@ -251,7 +251,7 @@ impl GetStep {
 }
 
 /// `version:` of a get.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum VersionChoice {
     /// The newest.
     #[default]

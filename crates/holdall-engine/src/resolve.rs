@@ -42,18 +42,30 @@ pub struct Input {
     /// The jobs that must have passed its version; a set: neither order nor repetition matters.
     pub passed: Vec<JobId>,
     /// Which version is wanted.
-    pub wanted: VersionChoice,
+    pub wanted: Wanted,
     /// Whether a new version starts a build. Resolution only hands it on.
     pub trigger: bool,
 }
 
-/// What a step's `version:` and its resource's pin come to: the step's own version goes before the pin (reference,
-/// section 3.1), and the pin before `latest` and `every`. In the reference, `every` beside a pin still says in which
-/// order upstream builds are tried; here it says nothing more, so that a [`document`] can tell all that is wanted.
-pub fn wanted(step: &VersionChoice, resource_pin: Option<&Version>) -> VersionChoice {
-    match (step, resource_pin) {
-        (VersionChoice::Latest | VersionChoice::Every, Some(pin)) => VersionChoice::Pinned(pin.clone()),
-        (step, _) => step.clone(),
+/// Which version an input wants. `version: every` and a pin of the resource may come together; the pin then
+/// chooses the version, and `every` the order in which upstream builds are tried.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Each version in turn, rather than the newest.
+    pub every: bool,
+    /// Only the version that has these keys.
+    pub pin: Option<Version>,
+}
+
+impl Wanted {
+    /// What a step's `version:` and its resource's pin come to: the step's own version goes before the pin
+    /// (reference, section 3.1).
+    pub fn new(step: &VersionChoice, resource_pin: Option<&Version>) -> Wanted {
+        match step {
+            VersionChoice::Pinned(version) => Wanted { every: false, pin: Some(version.clone()) },
+            VersionChoice::Latest => Wanted { every: false, pin: resource_pin.cloned() },
+            VersionChoice::Every => Wanted { every: true, pin: resource_pin.cloned() },
+        }
     }
 }
 

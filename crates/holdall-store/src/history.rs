@@ -229,7 +229,7 @@ impl TxHistory<'_, '_> {
         args.extend(first.resources.iter().map(|resource| Value::from(*resource)));
         let sql = format!(
             "SELECT p.page, p.ord, p.build, o.resource_id, o.position, o.digest, \
-             CASE WHEN v.id IS NULL THEN 2 WHEN d.digest IS NOT NULL THEN 1 ELSE 0 END \
+             CASE WHEN d.digest IS NOT NULL THEN 1 WHEN v.id IS NULL THEN 2 ELSE 0 END \
              FROM ({}) AS p LEFT JOIN vouched o ON o.build_id = p.build AND o.resource_id IN ({wanted}) \
              LEFT JOIN resource r ON r.id = o.resource_id \
              LEFT JOIN version v ON v.scope_id = r.scope_id AND v.digest = o.digest \

@@ -2,7 +2,7 @@
 
 use holdall_engine::ids::{BuildId, JobId, PipelineId, ResourceId, ScopeId};
 use holdall_engine::pipeline::VersionChoice;
-use holdall_engine::resolve::{self, Input};
+use holdall_engine::resolve::{Input, Wanted};
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
 
@@ -259,7 +259,7 @@ impl InputRow {
             name: self.name.clone(),
             resource: self.resource,
             passed: self.passed.clone(),
-            wanted: resolve::wanted(&step, self.resource_pin.as_ref()),
+            wanted: Wanted::new(&step, self.resource_pin.as_ref()),
             trigger: self.trigger,
         }
     }

@@ -3,6 +3,10 @@
 //!
 //! [`Document::parse`] is strict and reports every problem; [`Document::evaluate`] resolves; an [`Evaluation`]
 //! serializes to the result document.
+//!
+//! Two keys go beyond the exchanged format, and are written only where a history cannot be told without them:
+//! `"every": true` beside a pinned version (`version: every` on a pinned resource), and `"order": null` for a
+//! version that is gone but still known to be disabled.
 
 mod read;
 mod result;
@@ -13,9 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
-use super::{Input, MemoryHistory, PastBuild, PastInput, PastVersion, resolve_inputs};
+use super::{Input, MemoryHistory, PastBuild, PastInput, PastVersion, Wanted, resolve_inputs};
 use crate::ids::{BuildId, JobId, ResourceId};
-use crate::pipeline::VersionChoice;
 use crate::status::BuildStatus;
 use crate::version::{Version, VersionDigest};
 
@@ -33,7 +36,7 @@ pub struct Document {
     pub resources: Vec<DocumentResource>,
     /// The inputs of the job, in the order of its configuration.
     pub inputs: Vec<DocumentInput>,
-    /// The versions of the resources; one that a build has and that is not among them is gone.
+    /// The versions of the resources.
     pub versions: Vec<DocumentVersion>,
     /// The builds of the job, and of the jobs in `passed` of its inputs; others do no harm. A job or a resource that
     /// only builds name is one that is gone.
@@ -59,18 +62,31 @@ pub struct DocumentInput {
     /// The names of the jobs that must have passed its version.
     pub passed: Vec<String>,
     /// Which version is wanted.
-    #[serde(serialize_with = "as_document")]
-    pub version: VersionChoice,
+    #[serde(flatten)]
+    pub wanted: DocumentWanted,
     /// Whether a new version starts a build.
     pub trigger: bool,
 }
 
-/// `"latest"`, `"every"` or the pinned version.
-fn as_document<S: Serializer>(version: &VersionChoice, serializer: S) -> Result<S::Ok, S::Error> {
-    match version {
-        VersionChoice::Latest => "latest".serialize(serializer),
-        VersionChoice::Every => "every".serialize(serializer),
-        VersionChoice::Pinned(pin) => pin.serialize(serializer),
+/// `version` of an input, and `every` beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentWanted(pub Wanted);
+
+impl Serialize for DocumentWanted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Keys<'a, V: Serialize> {
+            version: V,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            every: Option<&'a bool>,
+        }
+        match &self.0 {
+            Wanted { every: false, pin: None } => Keys { version: "latest", every: None }.serialize(serializer),
+            Wanted { every: true, pin: None } => Keys { version: "every", every: None }.serialize(serializer),
+            Wanted { every, pin: Some(pin) } => {
+                Keys { version: pin, every: Some(every).filter(|every| **every) }.serialize(serializer)
+            }
+        }
     }
 }
 
@@ -81,8 +97,8 @@ pub struct DocumentVersion {
     pub resource: String,
     /// The version.
     pub version: Version,
-    /// The check order: higher is newer.
-    pub order: i64,
+    /// The check order: higher is newer. `None`: gone, and `enabled` is false.
+    pub order: Option<i64>,
     /// Whether it may be chosen.
     pub enabled: bool,
 }
@@ -157,7 +173,7 @@ impl Document {
             name: input.name.clone(),
             resource: names.resource(&input.resource),
             passed: input.passed.iter().map(|job| names.job(job)).collect(),
-            wanted: input.version.clone(),
+            wanted: input.wanted.0.clone(),
             trigger: input.trigger,
         });
         let checked: BTreeSet<&str> =

@@ -23,7 +23,6 @@ use self::rejection::{Reason, Rejections};
 use super::history::{BuildOrder, History, KnownVersion, Output, SucceededBuild, VersionState};
 use super::{Candidate, Failure, Input, Unresolved, plain};
 use crate::ids::{BuildId, JobId, ResourceId};
-use crate::pipeline::VersionChoice;
 use crate::version::VersionDigest;
 
 /// Resolves the inputs of one group: a version for each, or one failure for all.
@@ -35,9 +34,9 @@ pub(super) fn resolve<H: History>(
     let mut members = Vec::with_capacity(inputs.len());
     let mut not_found = Vec::new();
     for &input in inputs {
-        let pin = match &input.wanted {
-            VersionChoice::Latest | VersionChoice::Every => None,
-            VersionChoice::Pinned(pin) => match history.newest_matching(input.resource, pin)? {
+        let pin = match &input.wanted.pin {
+            None => None,
+            Some(pin) => match history.newest_matching(input.resource, pin)? {
                 None => {
                     not_found.push((input, pin));
                     None
@@ -306,7 +305,7 @@ impl<'a, H: History> Search<'a, H> {
         let member = &self.members[input];
         let has_candidate = member.chosen.is_some();
         let having = if has_candidate { self.constraining(job) } else { Having::default() };
-        if member.input.wanted == VersionChoice::Every {
+        if member.input.wanted.every {
             self.look_up_last_used(input)?;
             let passed = &self.members[input].passed;
             let last_used = self.last_used.iter().flatten().filter(|(job, _)| passed.binary_search(job).is_ok());

@@ -108,9 +108,9 @@ pub struct Output {
 pub enum VersionState {
     /// Known and enabled.
     Enabled,
-    /// Known and unticked.
+    /// Unticked; known or not.
     Disabled,
-    /// Not known any more, whether it was unticked or not.
+    /// Enabled, but the version's row is gone.
     Gone,
 }
 

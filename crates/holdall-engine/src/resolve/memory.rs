@@ -20,8 +20,8 @@ pub struct PastVersion {
     pub resource: ResourceId,
     /// The version.
     pub version: Version,
-    /// Its check order: greater is newer.
-    pub order: i64,
+    /// Its check order; `None`: the version is gone, only that it was disabled is still known.
+    pub order: Option<i64>,
     /// Whether it may be chosen.
     pub enabled: bool,
 }
@@ -158,7 +158,9 @@ impl Versions {
         } else {
             self.disabled.insert(digest.clone());
         }
-        self.newest_first.push(KnownVersion { digest, version: version.version, order: version.order });
+        if let Some(order) = version.order {
+            self.newest_first.push(KnownVersion { digest, version: version.version, order });
+        }
     }
 
     fn index(&mut self) {

@@ -4,7 +4,6 @@ use super::history::{History, KnownVersion};
 use super::why::{Cause, Found, Why};
 use super::{Candidate, Failure, Input, Unresolved};
 use crate::ids::JobId;
-use crate::pipeline::VersionChoice;
 use crate::version::Version;
 
 /// Resolves one input without `passed`.
@@ -13,13 +12,15 @@ pub(super) fn resolve<H: History>(
     job: JobId,
     history: &mut H,
 ) -> Result<Result<Candidate, Unresolved>, H::Error> {
-    match &input.wanted {
-        VersionChoice::Pinned(pin) => pinned(input, pin, history),
-        VersionChoice::Every => every(input, job, history),
-        VersionChoice::Latest => match history.newest_enabled(input.resource, i64::MAX)? {
-            Some(known) => Ok(Ok(candidate(known, false))),
-            None => nothing_enabled(input, Failure::NoLatestVersion, history),
-        },
+    if let Some(pin) = &input.wanted.pin {
+        return pinned(input, pin, history);
+    }
+    if input.wanted.every {
+        return every(input, job, history);
+    }
+    match history.newest_enabled(input.resource, i64::MAX)? {
+        Some(known) => Ok(Ok(candidate(known, false))),
+        None => nothing_enabled(input, Failure::NoLatestVersion, history),
     }
 }
 

@@ -4,10 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
-use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::resolve::{
     BuildOrder, BuildPage, History, Input, KnownVersion, MemoryHistory, PastBuild, PastVersion, SucceededBuild, Used,
-    resolve_inputs,
+    Wanted, resolve_inputs,
 };
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::{Version, VersionDigest};
@@ -86,7 +85,7 @@ fn version(place: i64) -> Version {
 
 fn input(resource: i64, passed: Vec<JobId>) -> Input {
     let resource = ResourceId(resource);
-    Input { name: format!("i{resource}"), resource, passed, wanted: VersionChoice::Latest, trigger: true }
+    Input { name: format!("i{resource}"), resource, passed, wanted: Wanted::default(), trigger: true }
 }
 
 fn build(id: usize, job: i64, outputs: &[(i64, i64)]) -> PastBuild {
@@ -106,7 +105,7 @@ fn known(resources: i64, versions: i64) -> Vec<PastVersion> {
     let known = all.map(|(resource, place)| PastVersion {
         resource: ResourceId(resource),
         version: version(place),
-        order: place,
+        order: Some(place),
         enabled: true,
     });
     known.collect()

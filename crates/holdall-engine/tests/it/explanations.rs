@@ -92,9 +92,9 @@ fn is_true(world: &World, why: &Why) -> bool {
         Cause::Mismatch { of, found, chosen, chosen_from, .. } => {
             found.digest != chosen.digest && has(build_of(*chosen_from), of, chosen)
         }
-        Cause::Disabled { found, of, .. } => stored(of, found).is_some_and(|v| v.order.is_some() && !v.enabled),
+        Cause::Disabled { found, of, .. } => stored(of, found).is_some_and(|v| !v.enabled),
         Cause::PinMismatch { found, of, pinned, .. } => input(of).pin.is_some() && found.digest != pinned.digest,
-        Cause::Gone { found, of, .. } => stored(of, found).is_none_or(|v| v.order.is_none()),
+        Cause::Gone { found, of, .. } => stored(of, found).is_none_or(|v| v.order.is_none() && v.enabled),
         Cause::NotInBuild { build, .. } => {
             let build = build_of(*build);
             let of = input(&why.input).resource;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use holdall_engine::status::BuildStatus;
 
-use crate::world::{Fate, Input, Outcome, ResourceVersion, World};
+use crate::world::{Fate, Input, Outcome, World};
 
 /// The fate of every input.
 pub fn foretell(world: &World) -> Outcome {
@@ -60,16 +60,9 @@ fn is_known(world: &World, resource: usize, name: &str) -> bool {
     known(world, resource).iter().any(|(other, _)| other == name)
 }
 
-/// A version that is gone is no more than that, whether it was disabled or not.
 fn is_disabled(world: &World, resource: usize, name: &str) -> bool {
     let resource = &world.resources[resource];
-    let is_it = |version: &ResourceVersion| version.name == name && version.order.is_some() && !version.enabled;
-    resource.checked && resource.versions.iter().any(is_it)
-}
-
-/// Beside a pin, `every` says nothing.
-fn wants_every(input: &Input) -> bool {
-    input.every && input.pin.is_none()
+    resource.checked && resource.versions.iter().any(|version| version.name == name && !version.enabled)
 }
 
 /// The newest known version whose name begins with the parts of the pin.
@@ -218,7 +211,7 @@ impl Group<'_> {
 
     /// With `every`, a job that the last use did not come through waits for those that it came through.
     fn is_put_off(&mut self, input: usize, job: usize, chosen: &[Choice]) -> bool {
-        if !wants_every(self.inputs[input]) {
+        if !self.inputs[input].every {
             return false;
         }
         let through = self.came_through(input);
@@ -246,7 +239,7 @@ impl Group<'_> {
 
     /// The builds that may give their word, in order of preference, and whether each is newer than the last used.
     fn preferred(&mut self, input: usize, job: usize, chosen: &[Choice]) -> Vec<(usize, bool)> {
-        let through = if wants_every(self.inputs[input]) { self.came_through(input) } else { Vec::new() };
+        let through = if self.inputs[input].every { self.came_through(input) } else { Vec::new() };
         let last = through.into_iter().find_map(|(other, build)| (other == job).then_some(build));
         let world = self.world;
         let mut all: Vec<usize> = (0..world.builds.len())

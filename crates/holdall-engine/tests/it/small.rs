@@ -62,7 +62,7 @@ const ONE: [&[InputShape]; 18] = [
     &[(0, &[A, B], "latest")],
     &[(0, &[A, B], "every")],
     &[(0, &[A, B], "v1")],
-    &[(0, &[A], "every"), (0, &[B], "v1")],
+    &[(0, &[A, B], "every v1")],
     &[(0, &[A, B, C], "latest")],
     &[(0, &[A, B, C], "every")],
     &[(0, &[A], "latest"), (0, &[A, B], "latest")],
@@ -174,8 +174,8 @@ fn inputs(shapes: &[InputShape]) -> Vec<Input> {
         name: format!("i{place}"),
         resource: *resource,
         passed: passed.to_vec(),
-        every: *wanted == "every",
-        pin: Some(*wanted).filter(|wanted| wanted.starts_with('v')).map(str::to_owned),
+        every: wanted.starts_with("every"),
+        pin: wanted.split(' ').find(|word| word.starts_with('v')).map(str::to_owned),
         trigger: true,
     };
     shapes.iter().enumerate().map(input).collect()

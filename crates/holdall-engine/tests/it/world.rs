@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
-use holdall_engine::pipeline::VersionChoice;
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
+    DocumentWanted,
 };
 use holdall_engine::resolve::{
-    History, Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, resolve_inputs, wanted,
+    History, Input as EngineInput, MemoryHistory, PastBuild, PastInput, PastVersion, Resolution, Wanted, resolve_inputs,
 };
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::{Version, VersionDigest};
@@ -51,14 +51,6 @@ pub struct Input {
     /// The first parts of a version's name.
     pub pin: Option<String>,
     pub trigger: bool,
-}
-
-impl Input {
-    /// What the step and the pin of its resource come to.
-    fn wanted(&self) -> VersionChoice {
-        let step = if self.every { VersionChoice::Every } else { VersionChoice::Latest };
-        wanted(&step, self.pin.as_deref().map(version).as_ref())
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +123,7 @@ impl World {
                     name: input.name.clone(),
                     resource: resource(input.resource),
                     passed: input.passed.iter().map(|job| self.jobs[*job].clone()).collect(),
-                    version: input.wanted(),
+                    wanted: DocumentWanted(Wanted { every: input.every, pin: input.pin.as_deref().map(version) }),
                     trigger: input.trigger,
                 })
                 .collect(),
@@ -140,13 +132,12 @@ impl World {
                 .iter()
                 .filter(|resource| resource.checked)
                 .flat_map(|resource| resource.versions.iter().map(move |version| (resource, version)))
-                .filter_map(|(resource, known)| {
-                    Some(DocumentVersion {
-                        resource: resource.name.clone(),
-                        version: version(&known.name),
-                        order: known.order?,
-                        enabled: known.enabled,
-                    })
+                .filter(|(_, version)| version.order.is_some() || !version.enabled)
+                .map(|(resource, known)| DocumentVersion {
+                    resource: resource.name.clone(),
+                    version: version(&known.name),
+                    order: known.order,
+                    enabled: known.enabled,
                 })
                 .collect(),
             builds: self
@@ -193,7 +184,7 @@ impl World {
                 name: input.name.clone(),
                 resource: ResourceId(id(input.resource)),
                 passed: input.passed.iter().map(|job| JobId(id(*job))).collect(),
-                wanted: input.wanted(),
+                wanted: Wanted { every: input.every, pin: input.pin.as_deref().map(version) },
                 trigger: input.trigger,
             })
             .collect();
@@ -206,13 +197,12 @@ impl World {
         let id = |place: usize| place as i64 + 1;
         let known = self.resources.iter().enumerate().filter(|(_, resource)| resource.checked);
         let versions = known.flat_map(|(place, resource)| {
-            resource.versions.iter().filter_map(move |known| {
-                Some(PastVersion {
-                    resource: ResourceId(id(place)),
-                    version: version(&known.name),
-                    order: known.order?,
-                    enabled: known.enabled,
-                })
+            let told = resource.versions.iter().filter(|known| known.order.is_some() || !known.enabled);
+            told.map(move |known| PastVersion {
+                resource: ResourceId(id(place)),
+                version: version(&known.name),
+                order: known.order,
+                enabled: known.enabled,
             })
         });
         let builds = self.builds.iter().enumerate().map(|(place, build)| PastBuild {

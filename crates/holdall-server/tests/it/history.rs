@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdall_engine::ids::{BuildId, PipelineId};
-use holdall_engine::pipeline::VersionChoice;
-use holdall_engine::resolve::document::{Document, DocumentResource, Evaluation};
+use holdall_engine::resolve::Wanted;
+use holdall_engine::resolve::document::{Document, DocumentResource, DocumentVersion, Evaluation};
 use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, ActAnswer, ActRequest, PinTarget, TickTarget};
@@ -123,9 +123,9 @@ impl Live {
         }
     }
 
-    /// Works until the only resource that the job gets was checked, and there is nothing left to do.
+    /// Works until a check has found a version of the only resource that the job gets, and there is nothing left to do.
     fn settle_checked(&mut self, job: &str) {
-        while !self.history(job).resources[0].checked {
+        while self.history(job).versions.iter().all(|known| known.order.is_none()) {
             let orders = self.worker.poll(&self.server);
             assert_eq!(orders.start, [], "nothing can start yet");
             self.worker.check(&self.server, &orders.checks);
@@ -286,11 +286,11 @@ fn what_was_never_checked_and_what_is_gone_or_pinned_is_exported_as_it_is_decide
     assert_eq!((inputs.len(), inputs[0].checked_at), (1, None), "no check of it ever ended");
     let history = live.history("read");
     assert_eq!(history.resources, [DocumentResource { name: "log".to_owned(), checked: true }]);
-    let orders: Vec<i64> = history.versions.iter().map(|version| version.order).collect();
-    assert_eq!(orders, [1], "a put gives its version a place as a check does");
+    let orders: Vec<Option<i64>> = history.versions.iter().map(|version| version.order).collect();
+    assert_eq!(orders, [Some(1)], "a put gives its version a place as a check does");
     assert_eq!(chosen(&live.compare("read"), "log"), "noted");
 
-    // Another source has versions of its own: the others are gone, whether they were disabled or not.
+    // Another source has versions of its own: the others are gone, and those that were disabled still are.
     assert_eq!(chosen(&live.compare("audit"), "code"), "one");
     live.push(&["two"]);
     assert_eq!(chosen(&live.compare("audit"), "code"), "two");
@@ -304,18 +304,19 @@ fn what_was_never_checked_and_what_is_gone_or_pinned_is_exported_as_it_is_decide
     live.settle();
     live.pipeline = live.server.pipeline("p", &UNCHECKED.replace("initial_version: one", "initial_version: zero"));
     let history = live.history("audit");
-    assert_eq!((history.versions.len(), history.resources[0].checked), (0, false));
+    let gone = |known: &DocumentVersion| (known.version.0["version"].clone(), known.order, known.enabled);
+    assert_eq!(history.versions.iter().map(gone).collect::<Vec<_>>(), [("one".to_owned(), None, false)]);
     let decided = live.compare("audit");
     let unresolved = decided.resolution.inputs[0].result.as_ref().expect_err("all is gone");
     let causes: Vec<&str> = unresolved.why.iter().map(|why| why.cause.as_str()).collect();
-    assert_eq!(causes, ["version-gone", "version-gone", "no-more-builds"]);
+    assert_eq!(causes, ["version-gone", "version-disabled", "no-more-builds"]);
     live.settle_checked("audit");
     let history = live.history("audit");
-    let versions: Vec<&str> = history.versions.iter().map(|known| known.version.0["version"].as_str()).collect();
-    assert_eq!((versions, history.versions[0].enabled), (vec!["zero"], true));
+    let known = history.versions.iter().filter(|known| known.order.is_some());
+    assert_eq!(known.map(|known| known.version.0["version"].as_str()).collect::<Vec<_>>(), ["zero"]);
     assert_eq!(chosen(&live.compare("audit"), "code"), "zero");
 
-    // Pinned, `every` says nothing more: of the builds that had the version, the newest vouches.
+    // Pinned, `every` still says from which build on the builds before are tried.
     for _ in 0..2 {
         live.server.trigger(live.server.job(live.pipeline, "unit"));
         live.settle();
@@ -323,10 +324,8 @@ fn what_was_never_checked_and_what_is_gone_or_pinned_is_exported_as_it_is_decide
     let target = PinTarget::Resource { team: "main".to_owned(), pipeline: "p".to_owned(), resource: "repo".to_owned() };
     live.act(Act::Pin { target, version: "version:zero".to_owned(), until: None });
     live.settle();
-    assert_eq!(live.history("audit").inputs[0].version, VersionChoice::Pinned(Version::of("version", "zero")));
-    let newest = live.builds("unit").iter().map(|build| build.id).max().expect("a build");
+    let pin = Some(Version::of("version", "zero"));
+    assert_eq!(live.history("audit").inputs[0].wanted.0, Wanted { every: true, pin });
     let decided = live.compare("audit");
-    let resolved = decided.resolution.inputs[0].result.as_ref().expect("a version");
-    assert_eq!((&resolved.passed_builds, decided.resolution.has_next), (&vec![newest], false));
     assert_eq!(chosen(&decided, "code"), "zero");
 }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdall_engine::ids::{BuildId, JobId, ResourceId};
 use holdall_engine::resolve::document::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
+    DocumentWanted,
 };
 use holdall_engine::status::BuildStatus;
+use holdall_engine::version::{Version, VersionDigest};
 
 use crate::jobs::{InputRow, job_get, job_inputs};
 use crate::value::Value;
@@ -26,7 +28,7 @@ pub fn export(tx: &mut Tx<'_>, job: JobId) -> Result<Option<Document>, StoreErro
     let names: BTreeMap<ResourceId, String> =
         resources.iter().map(|(resource, input)| (*resource, input.resource_name.clone())).collect();
     let builds = builds(tx, job, &jobs, &names)?;
-    let versions = versions(tx, &names)?;
+    let versions = versions(tx, &names, &builds)?;
     let with_versions: BTreeSet<&str> = versions.iter().map(|version| version.resource.as_str()).collect();
     // What a put saved is there without a check.
     let checked = |input: &InputRow| input.checked_at.is_some() || with_versions.contains(input.resource_name.as_str());
@@ -38,7 +40,7 @@ pub fn export(tx: &mut Tx<'_>, job: JobId) -> Result<Option<Document>, StoreErro
                 name: input.name.clone(),
                 resource: input.resource_name.clone(),
                 passed: input.passed.iter().filter_map(|job| jobs.get(job)).cloned().collect(),
-                version: input.to_resolve().wanted,
+                wanted: DocumentWanted(input.to_resolve().wanted),
                 trigger: input.trigger,
             })
             .collect(),
@@ -123,21 +125,41 @@ fn builds(
     Ok(builds.into_values().collect())
 }
 
-/// All versions of the resources. What a person unticked and is gone since is not there: it is gone.
-fn versions(tx: &mut Tx<'_>, resources: &BTreeMap<ResourceId, String>) -> Result<Vec<DocumentVersion>, StoreError> {
+/// All versions of the resources; those that are gone, as far as a build has them and they are disabled.
+fn versions(
+    tx: &mut Tx<'_>,
+    resources: &BTreeMap<ResourceId, String>,
+    builds: &[DocumentBuild],
+) -> Result<Vec<DocumentVersion>, StoreError> {
     let mut all = Vec::new();
     for (&id, name) in resources {
+        let disabled = tx.query("SELECT digest FROM disabled_version WHERE resource_id = ?1", params![id])?;
+        let mut disabled: BTreeSet<VersionDigest> =
+            disabled.iter().map(|row| row.get(0)).collect::<Result<_, StoreError>>()?;
         let known = tx.query(
-            "SELECT v.version, v.check_order, CASE WHEN d.digest IS NULL THEN 1 ELSE 0 END \
-             FROM resource r JOIN version v ON v.scope_id = r.scope_id \
-             LEFT JOIN disabled_version d ON d.resource_id = r.id AND d.digest = v.digest \
+            "SELECT v.digest, v.version, v.check_order FROM resource r JOIN version v ON v.scope_id = r.scope_id \
              WHERE r.id = ?1 ORDER BY v.check_order, v.digest",
             params![id],
         )?;
         for row in known {
-            let (version, order, enabled) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let enabled = !disabled.remove(&row.get(0)?);
+            let (version, order) = (row.get(1)?, Some(row.get(2)?));
             all.push(DocumentVersion { resource: name.clone(), version, order, enabled });
         }
+        if disabled.is_empty() {
+            continue;
+        }
+        let inputs = builds.iter().flat_map(|build| &build.inputs).map(|input| (&input.resource, &input.version));
+        let outputs = builds.iter().flat_map(|build| &build.outputs).map(|output| (&output.resource, &output.version));
+        let used: BTreeSet<&Version> =
+            inputs.chain(outputs).filter(|(resource, _)| *resource == name).map(|(_, version)| version).collect();
+        let gone = used.into_iter().filter(|version| disabled.contains(&version.digest()));
+        all.extend(gone.map(|version| DocumentVersion {
+            resource: name.clone(),
+            version: version.clone(),
+            order: None,
+            enabled: false,
+        }));
     }
     Ok(all)
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Document, DocumentBuild, DocumentBuildInput, DocumentBuildOutput, DocumentInput, DocumentResource, DocumentVersion,
-    Problem,
+    DocumentWanted, Problem,
 };
 use crate::ids::BuildId;
-use crate::pipeline::VersionChoice;
+use crate::resolve::Wanted;
 use crate::resolve::json::{self, Node, Value, excerpt};
 use crate::status::BuildStatus;
 use crate::version::Version;
@@ -338,25 +338,34 @@ impl Reader {
         let passed = fields.optional("passed", self, Vec::new(), |reader, place| {
             reader.list(place, "a list of names of jobs", |reader, place| reader.known_name(place, jobs, "jobs"))
         });
-        let version = fields.optional("version", self, VersionChoice::Latest, Reader::wanted);
+        let wanted = fields.optional("version", self, Wanted::default(), Reader::wanted);
+        let every = fields.optional("every", self, false, |reader, place| {
+            if wanted.as_ref().is_some_and(|wanted| wanted.pin.is_none()) {
+                let message = "expected a pinned version where \"every\" stands beside \"version\"";
+                reader.problem(place.offset, message.to_owned());
+            }
+            reader.flag(place)
+        });
         let trigger = fields.optional("trigger", self, false, Reader::flag);
         fields.end(self);
         Some(DocumentInput {
             name: name?.to_owned(),
             resource: resource?.to_owned(),
             passed: passed?.into_iter().map(str::to_owned).collect(),
-            version: version?,
+            wanted: DocumentWanted(
+                wanted.zip(every).map(|(wanted, every)| Wanted { every: wanted.every || every, ..wanted })?,
+            ),
             trigger: trigger?,
         })
     }
 
-    fn wanted(&mut self, place: Place<'_, '_>) -> Option<VersionChoice> {
+    fn wanted(&mut self, place: Place<'_, '_>) -> Option<Wanted> {
         match place.value {
-            Some(Value::Text(text)) if text == "latest" => Some(VersionChoice::Latest),
-            Some(Value::Text(text)) if text == "every" => Some(VersionChoice::Every),
+            Some(Value::Text(text)) if text == "latest" => Some(Wanted::default()),
+            Some(Value::Text(text)) if text == "every" => Some(Wanted { every: true, pin: None }),
             _ => self
                 .version_or(place, "\"latest\", \"every\" or the pinned version, an object of text values")
-                .map(VersionChoice::Pinned),
+                .map(|pin| Wanted { every: false, pin: Some(pin) }),
         }
     }
 
@@ -377,16 +386,23 @@ impl Reader {
             Some(name)
         });
         let version = fields.required("version", self, Reader::version);
-        let order = fields.required("order", self, Reader::order);
+        let order = fields.required("order", self, |reader, place| match place.value {
+            Some(Value::Null) => Some((place.offset, None)),
+            _ => Some((place.offset, Some(reader.order(place)?))),
+        });
         let enabled = fields.optional("enabled", self, true, Reader::flag);
         fields.end(self);
+        if let (Some((offset, None)), Some(true)) = (order, enabled) {
+            let message = "expected \"enabled\": false beside \"order\": null, which says of a version that it is gone";
+            self.problem(offset, message.to_owned());
+        }
         let (resource, version) = (resource?, version?);
         if !seen.insert((resource, version.clone())) {
             let message =
                 format!("expected each version once, this one of {} is in the list already", excerpt(resource));
             self.problem(place.offset, message);
         }
-        Some(DocumentVersion { resource: resource.to_owned(), version, order: order?, enabled: enabled? })
+        Some(DocumentVersion { resource: resource.to_owned(), version, order: order?.1, enabled: enabled? })
     }
 
     fn build(

@@ -59,11 +59,18 @@ fn what_is_left_out_is_what_the_format_says() {
 
 #[test]
 fn each_way_to_want_a_version_is_written_as_it_is_read() {
-    for version in [r#""latest""#, r#""every""#, r#"{"ref":"a1"}"#, "{}"] {
+    for version in [r#""latest""#, r#""every""#, r#"{"ref":"a1"}"#, "{}", r#"{"ref":"a1"},"every":true"#] {
         let input = format!(r#"{{"name":"code","resource":"repo","passed":[],"version":{version},"trigger":true}}"#);
         let document = Document::parse(with(&[("inputs", &format!("[{input}]"))]).as_bytes()).unwrap();
         assert_eq!(serde_json::to_string(&document.inputs[0]).unwrap(), input);
     }
+}
+
+#[test]
+fn what_is_unticked_and_gone_is_written_as_it_is_read() {
+    let version = r#"{"resource":"repo","version":{"ref":"a1"},"order":null,"enabled":false}"#;
+    let document = Document::parse(with(&[("versions", &format!("[{version}]"))]).as_bytes()).unwrap();
+    assert_eq!(serde_json::to_string(&document.versions[0]).unwrap(), version);
 }
 
 #[test]

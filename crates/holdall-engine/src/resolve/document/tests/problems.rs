@@ -28,8 +28,10 @@ fn of_the_keys() {
             &[r#"3:32: resources[0]: unknown key "type", expected one of name, checked"#],
         ),
         (
-            &[("inputs", r#"[{"name": "code", "resource": "repo", "version": {"ref": "a1"}, "every": true}]"#)],
-            &[r#"4:75: inputs[0]: unknown key "every", expected one of name, resource, passed, version, trigger"#],
+            &[("inputs", r#"[{"name": "code", "resource": "repo", "version": {"ref": "a1"}, "each": true}]"#)],
+            &[
+                r#"4:75: inputs[0]: unknown key "each", expected one of name, resource, passed, version, every, trigger"#,
+            ],
         ),
         (
             &[("versions", r#"[{"resource": "repo", "version": {}, "order": 1, "disabled": false}]"#)],
@@ -216,14 +218,28 @@ fn of_the_values() {
 {"resource": "repo", "version": {"ref": "2"}, "order": 9223372036854775808},
 {"resource": "repo", "version": {"ref": "3"}, "order": -9223372036854775808},
 {"resource": "repo", "version": {"ref": "4"}, "order": 1e3},
-{"resource": "repo", "version": {"ref": "5"}, "order": null, "enabled": false},
+{"resource": "repo", "version": {"ref": "5"}, "order": null},
 {"resource": "repo", "version": {"ref": "6"}, "order": 1111111111222222222233333333334444444444555555555566666666667}]"#,
             )],
             &[
                 "6:56: versions[1].order: expected a whole number of at most 64 bits, found the number 9223372036854775808",
                 "8:56: versions[3].order: expected a whole number of at most 64 bits, found the number 1e3",
-                "9:56: versions[4].order: expected a whole number of at most 64 bits, found null",
+                r#"9:56: versions[4]: expected "enabled": false beside "order": null, which says of a version that it is gone"#,
                 "10:56: versions[5].order: expected a whole number of at most 64 bits, found the number 111111111122222222223333333333444444444455555555556666666666...",
+            ],
+        ),
+        // `every` beside a pin.
+        (
+            &[(
+                "inputs",
+                r#"[{"name": "a", "resource": "repo", "every": true},
+{"name": "b", "resource": "repo", "version": "every", "every": true},
+{"name": "c", "resource": "repo", "version": {}, "every": 1}]"#,
+            )],
+            &[
+                r#"4:55: inputs[0].every: expected a pinned version where "every" stands beside "version""#,
+                r#"5:64: inputs[1].every: expected a pinned version where "every" stands beside "version""#,
+                "6:59: inputs[2].every: expected true or false, found the number 1",
             ],
         ),
         // Status.
