@@ -83,7 +83,7 @@ fn a_read_only_disk_is_said_so() {
     TestServer::start(&place).stop();
     // It is refused until the last thread of the server has closed the database.
     let since = Instant::now();
-    while !succeeds(Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path())) {
+    while !succeeds(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(disk.path())) {
         assert!(since.elapsed() < PATIENCE, "the disk stays writable");
     }
     let Err(refused) = TestServer::start_with(place.config()) else { panic!("it started") };

@@ -104,6 +104,12 @@ fn a_full_disk_is_said_and_survived() {
     // An empty file needs no space on this file system.
     std::fs::write(setup.folder("waits").join("work/go"), "").unwrap();
     eventually("it used what was set aside", || !setup.folder("waits").join("reserve").exists());
+    let probe = disk.path().join("probe");
+    eventually("it filled that too", || {
+        let is_full = std::fs::write(&probe, [0; 4096]).is_err();
+        std::fs::remove_file(&probe).unwrap();
+        is_full
+    });
 
     // Meanwhile nothing can be started; it says why, and what comes later works again.
     setup.server.give(attempt("refused", task("true")));
