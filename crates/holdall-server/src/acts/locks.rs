@@ -333,6 +333,9 @@ pub(super) fn force_unlock(
     ends::force_unlock(tx, &environment, who, why, order.then == Then::Hold, now)?;
     outcome.sentences.push(format!("the lock of {name} is taken from {}", outcome.before.clone().unwrap_or_default()));
     outcome.sentences.push(match order.then {
+        Then::Hold if a_person_has_asked(tx, &environment)? => {
+            format!("{name} starts what a person has asked for already, and nothing by itself")
+        }
         Then::Hold => format!("{name} waits for a person: trigger start-deploy, or deploy a bag"),
         // What starts, if anything does, the preview says by itself.
         Then::Start => match environments::environment_get(tx, environment.id)?.held {
@@ -346,6 +349,12 @@ pub(super) fn force_unlock(
         jobs::mark(tx, job.id)?;
     }
     Ok(outcome)
+}
+
+/// Whether a start that a person has asked for waits.
+fn a_person_has_asked(tx: &mut Tx<'_>, environment: &EnvironmentRow) -> Result<bool, Error> {
+    let Some(job) = jobs::job_find(tx, environment.pipeline, "start-deploy")? else { return Ok(false) };
+    Ok(builds::build_list_pending(tx, job.id)?.iter().any(|build| build.manual))
 }
 
 /// Stops what runs for those who hold a lock, and what waits to.
