@@ -12,28 +12,27 @@ pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// Mounts one for the test of that name. Where this user may not, the test is played in a process of its own that has
-    /// a user and mounts of its own, and this gives `None` when it has passed there.
+    /// a user and mounts of its own, and this gives `None` when it has passed there, or may not have such a process either,
+    /// which it says.
     ///
     /// # Panics
-    /// The test fails there; or no such process may be had either, and `HOLDALL_REQUIRE_TOOLS` says that nothing is left
-    /// out.
+    /// The test fails there.
     pub fn mount(megabytes: u32, test: &str) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "none"]).arg(dir.path());
-        if succeeds(&mut mount) {
+        let arguments = ["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "none"];
+        if succeeds(Command::new("mount").args(arguments).arg(dir.path())) {
             return Some(SmallDisk(dir));
         }
         assert!(std::env::var_os(INSIDE).is_none(), "no disk can be mounted where that was possible a moment ago");
-        if succeeds(&mut inside("true")) {
+        if succeeds(inside("mount").args(arguments).arg(dir.path())) {
             let itself = std::env::current_exe().expect("this program");
             let mut again = inside(itself.to_str().expect("it is text"));
             assert!(succeeds(again.args([test, "--exact", "--nocapture"])), "{test} failed with mounts of its own");
             return None;
         }
         let why = "a full or read-only disk cannot be tried: this user may neither mount one nor have a user name space \
-                   (`unshare --user --map-root-user --mount true`)";
-        assert!(std::env::var_os("HOLDALL_REQUIRE_TOOLS").is_none(), "{why}");
+                   in which to (`unshare --user --map-root-user --mount mount -t tmpfs none DIR`)";
+        // It is no tool, which could be installed.
         eprintln!("NOT RUN: {why}");
         None
     }
