@@ -27,8 +27,8 @@ use place::Place;
 use play::{Sim, Tally};
 
 /// How many histories an ordinary test run plays.
-const HISTORIES: u64 = 200;
-const HISTORIES_ON_POSTGRES: u64 = 25;
+const HISTORIES: u64 = 140;
+const HISTORIES_ON_POSTGRES: u64 = 18;
 
 /// A history that broke a rule.
 struct Failed {
