@@ -44,11 +44,13 @@ impl Writer {
     }
 
     /// Appends bytes that were read from `stream` at `at` (microseconds since 1970); more than [`MAX_RECORD`] become
-    /// several records. After an error nothing of the record that failed is in the file; `bytes` that were written
-    /// before it are, and their number is in the error's place: see [`AppendError`].
+    /// several records. Where the disk is full, what fits is appended: else a step that waits for space would leave some
+    /// of it free between its tries. After an error nothing of a record that failed is in the file; `bytes` that were
+    /// written before it are, and their number is in the error's place: see [`AppendError`].
     pub fn append(&mut self, at: i64, stream: Stream, bytes: &[u8]) -> Result<(), AppendError> {
-        let mut written = 0;
-        for part in bytes.chunks(MAX_RECORD) {
+        let (mut written, mut most) = (0, MAX_RECORD);
+        while written < bytes.len() {
+            let part = &bytes[written..bytes.len().min(written + most)];
             let mut record = Vec::with_capacity(HEADER + part.len());
             record.extend_from_slice(&at.to_le_bytes());
             record.extend_from_slice(&(part.len() as u32).to_le_bytes());
@@ -58,6 +60,10 @@ impl Writer {
             if let Err(source) = self.file.write_all_at(&record, self.end) {
                 // Fails only where the file cannot be written at all; then the reader stops at the cut record.
                 let _ = self.file.set_len(self.end);
+                if part.len() > 1 && is_full(&source) {
+                    most = part.len() / 2;
+                    continue;
+                }
                 return Err(AppendError { written, source });
             }
             self.end += record.len() as u64;
@@ -82,6 +88,11 @@ pub struct AppendError {
     /// Why not the rest.
     #[source]
     pub source: io::Error,
+}
+
+/// Whether the disk, or what of it this user may use, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Bytes of one record, from wherever in it the reader was.

@@ -117,8 +117,3 @@ impl Sink {
         true
     }
 }
-
-/// Whether the disk, or what of it this user may use, is full.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}

@@ -22,7 +22,7 @@ use super::start::{Started, start, take_signals};
 use super::{
     ChildRecord, End, ExitRecord, LINGER, MAX_RESULT, Spec, now_micros, read_json, seconds, stop_signal, write_json,
 };
-use crate::output::MAX_RECORD;
+use crate::output::{MAX_RECORD, is_full};
 use crate::process::{self, Stat};
 
 /// More than a pipe holds; so much is read at the most when everything that could write has ended.
@@ -77,7 +77,7 @@ pub fn run(dir: &Path) -> io::Result<()> {
 fn record_end(dir: &Path, record: ExitRecord) -> io::Result<File> {
     loop {
         match write_json(&dir.join("exit.json"), &record) {
-            Err(e) if sink::is_full(&e) => std::thread::sleep(sink::RETRY),
+            Err(e) if is_full(&e) => std::thread::sleep(sink::RETRY),
             result => return result,
         }
     }
