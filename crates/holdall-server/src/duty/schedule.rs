@@ -9,6 +9,8 @@ use holdall_engine::schedule::{Action, schedule};
 use holdall_engine::time::Timestamp;
 use holdall_store::{StoreError, Tx, jobs};
 
+use look::look_to_decide;
+
 pub use look::{Look, in_doubt, look};
 
 /// How many marked jobs one transaction takes.
@@ -31,7 +33,7 @@ pub struct Done {
 pub fn schedule_job(tx: &mut Tx<'_>, job: JobId, now: Timestamp) -> Result<Vec<Done>, StoreError> {
     let mut done = Vec::new();
     for _ in 0..MOST_LOOKS {
-        let Some(look) = look(tx, job)? else { return Ok(done) };
+        let Some(look) = look_to_decide(tx, job)? else { return Ok(done) };
         let determined = look.view.inputs.holds.is_empty();
         if look.job.max_in_flight > 0 && look.job.inputs_determined != determined {
             jobs::inputs_determine(tx, job, determined)?;

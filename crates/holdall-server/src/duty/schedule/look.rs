@@ -9,7 +9,7 @@ use holdall_engine::release::Role;
 use holdall_engine::release::bags::{BagsView, Mark, barred, choose, held, held_back};
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
-use holdall_engine::resolve::{History, Why, resolve_inputs};
+use holdall_engine::resolve::{History, Unresolved, Why, resolve_inputs};
 use holdall_engine::schedule::{
     CheckView, DeploymentView, FixedView, InputsView, JobSpec, JobView, LimitView, Pause, PendingView,
 };
@@ -48,6 +48,22 @@ pub struct Look {
 
 /// Looks at a job; `None`: it is not configured any more.
 pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
+    look_at(tx, id, unresolved_holds)
+}
+
+/// The same for a decision, which asks whether inputs have versions and not why they have none: finding that out may take
+/// many times as long.
+pub(super) fn look_to_decide(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
+    look_at(tx, id, |_, looked, _, unresolved| {
+        let sentence = format!("{}: {}", looked.job.name, unresolved.failure);
+        Ok(vec![Hold::new(Code::PassedUnsatisfied, sentence)])
+    })
+}
+
+/// What keeps inputs that are tied together from having versions, never nothing: a build without inputs would start.
+type Explain = fn(&mut Tx<'_>, &Look, &[InputRow], &Unresolved) -> Result<Vec<Hold>, StoreError>;
+
+fn look_at(tx: &mut Tx<'_>, id: JobId, explain: Explain) -> Result<Option<Look>, StoreError> {
     let Some(job) = jobs::job_get(tx, id)?.filter(|job| job.active) else { return Ok(None) };
     let spec: JobSpec = from_json(&job.spec)?;
     let environment = match spec.role {
@@ -75,7 +91,7 @@ pub fn look(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Look>, StoreError> {
         fixed: BTreeMap::new(),
         job,
     };
-    look_at_inputs(tx, &mut looked, &rows, judge.as_ref(), &pending)?;
+    look_at_inputs(tx, &mut looked, &rows, judge.as_ref(), &pending, explain)?;
     if judge.is_none() {
         looked.view.automatic_holds.extend(looked.environment.as_ref().and_then(restored));
     }
@@ -212,6 +228,7 @@ fn look_at_inputs(
     rows: &[InputRow],
     judge: Option<&Judge>,
     pending: &[BuildRow],
+    explain: Explain,
 ) -> Result<(), StoreError> {
     let mut view = InputsView::default();
     let mut inputs = Vec::new();
@@ -249,7 +266,7 @@ fn look_at_inputs(
             // Inputs that are tied together share their explanation.
             Err(unresolved) => {
                 if !explained.iter().any(|known| Arc::ptr_eq(known, &unresolved.why)) {
-                    let holds = unresolved_holds(tx, looked, rows, &unresolved)?;
+                    let holds = explain(tx, looked, rows, &unresolved)?;
                     view.holds.extend(holds);
                     explained.push(unresolved.why);
                 }
