@@ -30,6 +30,9 @@ use play::{Sim, Tally};
 const HISTORIES: u64 = 140;
 const HISTORIES_ON_POSTGRES: u64 = 18;
 
+/// After how many histories it is said how far a run has come.
+const SAY_EVERY: u64 = 500;
+
 /// A history that broke a rule.
 struct Failed {
     broken: String,
@@ -87,6 +90,9 @@ fn run(database: &str, make: impl Fn() -> Place + Sync, histories: u64) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + histories || failed.lock().expect("a lock").len() >= most {
                         return;
+                    }
+                    if seed > first && (seed - first).is_multiple_of(SAY_EVERY) {
+                        eprintln!("{} of {histories} histories have begun", seed - first);
                     }
                     match play(make(), &generate::history(seed)) {
                         Ok(tally) => sum.lock().expect("a lock").add(tally),
