@@ -155,7 +155,7 @@ fn pages_follow_one_another(store: Store) {
 }
 
 /// Writes a world with the ids that it has in memory: places, from 1.
-fn write(tx: &mut Tx<'_>, world: &World) -> Result<(), StoreError> {
+pub fn write(tx: &mut Tx<'_>, world: &World) -> Result<(), StoreError> {
     let id = |place: usize| Value::Int(place as i64 + 1);
     tx.execute("INSERT INTO team (id, name) VALUES (1, 'main')", &[])?;
     tx.execute(

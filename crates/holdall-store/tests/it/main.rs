@@ -1,5 +1,6 @@
 //! The store on both databases.
 
+mod events;
 mod history;
 mod loss;
 mod queue;
