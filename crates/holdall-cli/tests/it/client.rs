@@ -87,6 +87,33 @@ fn why_ends_with_3_when_something_holds_it_back() {
 }
 
 #[test]
+fn why_of_a_job_is_its_report() {
+    let detail = |report: Value| {
+        let summary = json!({
+            "team": "main", "pipeline": "p", "job": "ship", "groups": [], "paused": false, "finished": null, "next": null,
+            "inputs": [], "builds": [], "disable_manual_trigger": false, "guarded": false,
+        });
+        let mut detail = summary.as_object().cloned().unwrap();
+        detail.insert("report".to_owned(), report);
+        Value::Object(detail)
+    };
+    let fake = Fake::with_system(move |seen| match seen.line().as_str() {
+        "GET jobs/main/p/ship" => Some(Answer::Json(200, detail(json!([hold()])))),
+        "GET jobs/main/p/unit" => Some(Answer::Json(200, detail(json!([])))),
+        _ => None,
+    });
+    let ran = fake.run(&["why", "main/p/ship", "-o", "json"]);
+    assert_eq!((ran.code, ran.json()), (3, json!([hold()])));
+    let ran = fake.run(&["why", "main/p/unit"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Nothing holds it back.\n"));
+    let ran = fake.run(&["why", "main/p/unit", "--bag", "7"]);
+    assert_eq!((ran.code, ran.err.as_str()), (2, "holdall: --bag goes with an environment, not with a job\n"));
+    let ran = fake.run(&["why", "a/b/c/d"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("'a/b/c/d' is neither TEAM/PIPELINE/JOB nor ENVIRONMENT/JOB"), "{}", ran.err);
+}
+
+#[test]
 fn the_status_of_an_answer_fixes_the_exit_code() {
     for (status, code) in
         [(400, 2), (401, 5), (403, 5), (404, 4), (409, 3), (413, 2), (422, 2), (423, 3), (429, 1), (500, 1), (503, 1)]
