@@ -230,7 +230,7 @@ fn what_is_unticked_altogether_is_ticked(store: Store) {
     world.disable("app", "it's 2");
     world.tables.set(PLAIN);
     let enable = r"holdall enable main/p/app 'version:it'\''s 2'";
-    world.says(&[("every version of main/p/app is unticked, the newest is version:it's 2", enable)]);
+    world.says(&[("every version of main/p/app is unticked, the newest is version:it's 2 (because)", enable)]);
     assert_eq!(world.tables.report("ship")[0].by.as_deref(), Some("ann"));
     world.lifts(enable);
 }
@@ -253,7 +253,7 @@ fn a_version_is_named_whole(store: Store) {
     world.tables.act(Act::Disable { target: tick("app", "of:x y,version:1"), and_bags: false, until: None });
     world.tables.set(PLAIN);
     let enable = "holdall enable main/p/app 'of:x y,version:1'";
-    world.says(&[("every version of main/p/app is unticked, the newest is of:x y version:1", enable)]);
+    world.says(&[("every version of main/p/app is unticked, the newest is of:x y version:1 (because)", enable)]);
     world.lifts(enable);
 }
 
@@ -344,7 +344,7 @@ fn each_of_several_ways_out_leads_out(store: Store) {
     world.tables.set(&format!("{RESOURCES}{SHIP}"));
     let (unpin, enable) = ("holdall unpin main/p/app", "holdall enable main/p/lib version:a");
     let all = [
-        ("main/p/lib at version:a, which unit 1 has, is unticked", enable),
+        ("main/p/lib at version:a, which unit 1 has, is unticked (because)", enable),
         ("ship: unit 2 has main/p/app at version:2, but version:1 is chosen, from unit 1", RUN_UNIT),
         ("main/p/app is pinned at version:1 (because), and unit 2 has version:2", unpin),
     ];
@@ -365,7 +365,7 @@ fn an_unticked_version_of_a_build_before_is_ticked(store: Store) {
     world.disable("lib", "a");
     world.tables.set(&format!("{RESOURCES}{SHIP}"));
     let enable = "holdall enable main/p/lib version:a";
-    world.says(&[("main/p/lib at version:a, which unit 1 has, is unticked", enable)]);
+    world.says(&[("main/p/lib at version:a, which unit 1 has, is unticked (because)", enable)]);
     world.lifts(enable);
 }
 
@@ -424,7 +424,7 @@ fn an_unticked_version_that_is_gone_is_looked_for_first(store: Store) {
     world.disable("app", "1");
     world.finds("moved", &["1"]);
     world.tables.set(&format!("{RESOURCES}{SHIP}").replace("of: app", "of: moved"));
-    let sentence = "main/p/app at version:1, which unit 1 has, is unticked";
+    let sentence = "main/p/app at version:1, which unit 1 has, is unticked (because)";
     world.says(&[(sentence, CHECK_APP)]);
     world.obey(CHECK_APP);
     let enable = "holdall enable main/p/app version:1";
@@ -508,7 +508,7 @@ fn a_job_before_that_went_past_is_not_run(store: Store) {
     let enable = "holdall enable main/p/app version:1";
     world.says(&[
         ("ship: lint 2 has main/p/app at version:3, but version:2 is chosen, from unit 2", RUN_UNIT),
-        ("main/p/app at version:1, which unit 1 has, is unticked", enable),
+        ("main/p/app at version:1, which unit 1 has, is unticked (because)", enable),
     ]);
     // Another build of `lint` would have the same as the last: `unit` is behind.
     world.lifts(RUN_UNIT);
@@ -527,7 +527,7 @@ fn of_many_obstacles_the_nearest_are_named(store: Store) {
     world.tables.set(&format!("{RESOURCES}{SHIP}"));
     let named = (3..=12).rev().map(|version| {
         (
-            format!("main/p/app at version:{version}, which unit {version} has, is unticked"),
+            format!("main/p/app at version:{version}, which unit {version} has, is unticked (because)"),
             format!("holdall enable main/p/app version:{version}"),
         )
     });

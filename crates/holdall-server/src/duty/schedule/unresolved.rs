@@ -366,7 +366,7 @@ impl Report<'_> {
         }
         match resources::resource_find(tx, self.looked.job.pipeline, &row.resource_name)?.and_then(|row| row.pin) {
             Some(pin) if !pin.in_config => {
-                let because = pin.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let because = because(pin.reason.as_deref());
                 Ok(hold(format!("{resource} is pinned at {at}{because}{rest}"))
                     .since(pin.at)
                     .by(pin.by)
@@ -391,13 +391,14 @@ impl Report<'_> {
 
     /// A version that is unticked, or the newest of those that are.
     fn unticked(&self, tx: &mut Tx<'_>, row: &InputRow, found: &Found, sentence: String) -> Result<Hold, StoreError> {
-        let hold = Hold::new(Code::VersionDisabled, sentence);
+        let tick = versions::disabled_list(tx, row.resource)?.into_iter().find(|tick| tick.digest == found.digest);
+        let reason = tick.as_ref().and_then(|tick| tick.reason.as_deref());
+        let hold = Hold::new(Code::VersionDisabled, format!("{sentence}{}", because(reason)));
         let Some(version) = &found.version else {
             // Nobody can tick what is not known.
             return Ok(self.checked(row, hold.by("a check that finds it again".to_owned())));
         };
-        let ticks = versions::disabled_list(tx, row.resource)?.into_iter();
-        let hold = match ticks.into_iter().find(|tick| tick.digest == found.digest) {
+        let hold = match tick {
             Some(tick) => hold.since(tick.at).by(tick.by).until(tick.until),
             None => hold,
         };
@@ -488,6 +489,11 @@ impl Report<'_> {
             BuildPage { job, direction: Direction::Descending(None), having: &[], resources: &resources, limit: 1 };
         Ok(TxHistory::new(tx).succeeded_builds(&[page])?.iter().any(|builds| !builds.is_empty()))
     }
+}
+
+/// Why somebody did it, for the end of a sentence.
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
 }
 
 /// Whether nobody has looked yet which versions a resource has.
