@@ -193,6 +193,7 @@ fn remove(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment], n
         must_be_free(tx, &row, "removed")?;
         environments::environment_remove(tx, row.id)?;
         pipeline_rows::pipeline_destroy(tx, row.pipeline, now)?;
+        mark_allowed(tx, &EnvironmentSpec::of(&row)?)?;
     }
     Ok(())
 }
@@ -214,7 +215,8 @@ fn set_environment(
     if let Some(row) = environments::environment_find(tx, system, name)? {
         environments::environment_set_position(tx, row.id, position)?;
         let config = pipeline_rows::pipeline_config(tx, row.pipeline)?;
-        if config == compiled.config && EnvironmentSpec::of(&row)? == spec {
+        let old = EnvironmentSpec::of(&row)?;
+        if config == compiled.config && old == spec {
             environments::environment_set_waiting(tx, row.id, None)?;
             return Ok(());
         }
@@ -239,6 +241,7 @@ fn set_environment(
             ));
             return Ok(());
         }
+        mark_allowed(tx, &old)?;
     }
     let roles = roles(compiled);
     let pipeline = pipelines::save(tx, &compiled.team, &compiled.pipeline, &compiled.config, &roles, false, now)?;
@@ -248,7 +251,8 @@ fn set_environment(
     Ok(())
 }
 
-/// Lets be looked at what waits in the pipelines that may take an environment's lock: they may not have been allowed to.
+/// Lets be looked at what waits in the pipelines that may take an environment's lock, or might before: some may take it
+/// now, and others have no place in its queue any more.
 fn mark_allowed(tx: &mut Tx<'_>, spec: &EnvironmentSpec) -> Result<(), StoreError> {
     for (team, name) in spec.allow.iter().filter_map(|allowed| allowed.split_once('/')) {
         if let Some(row) = pipeline_rows::pipeline_find(tx, team, name)? {
@@ -314,6 +318,7 @@ pub fn take_waiting(tx: &mut Tx<'_>, environment: &EnvironmentRow, now: Timestam
         pipeline,
         &json_text(&waiting.spec)?,
     )?;
+    mark_allowed(tx, &EnvironmentSpec::of(&row)?)?;
     mark_allowed(tx, &waiting.spec)?;
     arrive(tx, row.system, now)
 }
@@ -324,6 +329,7 @@ pub fn destroy(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), Error>
     for row in environments::environment_list(tx, system.id)? {
         must_be_free(tx, &row, "destroyed")?;
         pipeline_rows::pipeline_destroy(tx, row.pipeline, now)?;
+        mark_allowed(tx, &EnvironmentSpec::of(&row)?)?;
     }
     systems::system_destroy(tx, system.id, now)?;
     Ok(())

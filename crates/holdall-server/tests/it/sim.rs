@@ -173,6 +173,10 @@ fn what_broke_a_rule_once_does_not_do_so_again() {
         ),
         ("unlocked-to-go-on-and-held-before", include_str!("sim/plans/unlocked-to-go-on-and-held-before.plan")),
         ("allowed-while-a-build-waits", include_str!("sim/plans/allowed-while-a-build-waits.plan")),
+        (
+            "waits-for-a-lock-that-it-may-not-take-any-more",
+            include_str!("sim/plans/waits-for-a-lock-that-it-may-not-take-any-more.plan"),
+        ),
         ("unlocked-while-a-person-has-asked", include_str!("sim/plans/unlocked-while-a-person-has-asked.plan")),
     ] {
         let ops = op::read_plan(text).unwrap_or_else(|error| panic!("{name}: {error}"));
