@@ -97,8 +97,9 @@ fn start(
     let mut first_in_line = false;
     match open {
         Some(open) if take_over => {
-            let state = progress(tx, &open)?;
-            if state.working && !open.in_doubt {
+            // Hooks of a deploy that is in doubt may still run.
+            let runs = !running_holders(tx, environment.lock)?.is_empty();
+            if runs || progress(tx, &open)?.working && !open.in_doubt {
                 return Err(Error::refused(
                     format!(
                         "deployment {} of bag {} is under way in {}: abort its build first, a hand-over takes the \
