@@ -184,7 +184,9 @@ pub fn hold(
         by: by.to_owned(),
         reason: Some(reason.to_owned()),
     };
-    environments::environment_hold(tx, environment.id, Some(&held))
+    environments::environment_hold(tx, environment.id, Some(&held))?;
+    // What waits to start by itself does not wait any more.
+    jobs::mark_pipeline(tx, environment.pipeline)
 }
 
 fn end_in_place(

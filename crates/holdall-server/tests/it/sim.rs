@@ -174,6 +174,7 @@ fn what_broke_a_rule_once_does_not_do_so_again() {
         ("unlocked-to-go-on-and-held-before", include_str!("sim/plans/unlocked-to-go-on-and-held-before.plan")),
         ("allowed-while-a-build-waits", include_str!("sim/plans/allowed-while-a-build-waits.plan")),
         ("taken-over-while-a-hook-runs", include_str!("sim/plans/taken-over-while-a-hook-runs.plan")),
+        ("unlocked-from-another-pipeline", include_str!("sim/plans/unlocked-from-another-pipeline.plan")),
         (
             "waits-for-a-lock-that-it-may-not-take-any-more",
             include_str!("sim/plans/waits-for-a-lock-that-it-may-not-take-any-more.plan"),
