@@ -113,6 +113,7 @@ fn nothing_is_left(tx: &mut Tx<'_>, now: &Picture) -> Result<Result<(), Broken>,
 }
 
 /// What a build's journal says of its steps.
+#[derive(Debug)]
 struct Story {
     /// How each step ended.
     outcomes: BTreeMap<String, Outcome>,
@@ -178,7 +179,8 @@ fn hooks(tx: &mut Tx<'_>, build: &BuildRow) -> Result<Result<(), Broken>, StoreE
         let ended = |wanted| guarded.iter().any(|id| story.outcomes.get(*id) == Some(&wanted));
         let before = |place: Option<usize>| place.is_some_and(|place| begun.is_some_and(|begun| place < begun));
         let is_due = match cause {
-            Some(BuildStatus::Failed) => ended(Outcome::Failed) || (ended(Outcome::Aborted) && before(story.timed_out)),
+            // What ends in a `timeout` that is over has failed: what reports that it was stopped, an `ensure` with anything.
+            Some(BuildStatus::Failed) => ended(Outcome::Failed) || before(story.timed_out),
             Some(BuildStatus::Errored) => ended(Outcome::Errored),
             Some(BuildStatus::Aborted) => before(story.aborted),
             _ => true,
@@ -187,7 +189,10 @@ fn hooks(tx: &mut Tx<'_>, build: &BuildRow) -> Result<Result<(), Broken>, StoreE
             return Ok(Err(format!("hook {} of {name} began before its step had ended", hook.id)));
         }
         if begun.is_some() && !is_due {
-            return Ok(Err(format!("hook {} of {name} ran, and what it is for had not happened", hook.id)));
+            return Ok(Err(format!(
+                "hook {} of {name} ran, and what it is for had not happened: {cause:?}, {story:?}",
+                hook.id
+            )));
         }
         if begun.is_some() && cause.is_some() && build.status == BuildStatus::Succeeded {
             return Ok(Err(format!("hook {} of {name} ran, which has succeeded", hook.id)));
