@@ -8,6 +8,7 @@ use holdall_engine::schedule::JobSpec;
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
 use holdall_protocol::api::code;
+use holdall_protocol::worker::Ending;
 use holdall_store::builds::{self, BuildRow, NewBuild};
 use holdall_store::environments;
 use holdall_store::jobs::JobRow;
@@ -254,16 +255,17 @@ pub(super) fn abort(
     if worker_is_dead {
         must_be_lost(tx, &build, &format!("holdall build abort {} --reason \"...\"", build.id), now)?;
     }
-    abort_build(tx, who, &build, reason, now)?;
-    if worker_is_dead {
-        lose_build(tx, build.id, now)?;
+    match worker_is_dead {
+        true => lose_build(tx, who, &build, reason, now)?,
+        false => abort_build(tx, who, &build, reason, now)?,
     }
     let ended = builds::build_get(tx, build.id)?.is_none_or(|build| build.status.is_terminal());
     outcome.sentences.push(match build.status {
         BuildStatus::Started if ended => format!("{name} ends: nobody knows how far it has come"),
         BuildStatus::Started if worker_is_dead => {
             format!(
-                "{name} ends when its hooks have run, which begin on another worker: nobody knows how far it has come"
+                "{name} ends when its hooks have run, which begin on another worker: the same command again gives up \
+                 those that no worker has taken; nobody knows how far it has come"
             )
         }
         BuildStatus::Started => format!("{name} is stopped, and ends when its processes have ended"),
@@ -298,10 +300,27 @@ pub(super) fn must_be_lost(tx: &mut Tx<'_>, build: &BuildRow, instead: &str, now
     Ok(())
 }
 
-/// Ends what runs of a build, of which a person says that its worker and its processes are gone.
-pub(super) fn lose_build(tx: &mut Tx<'_>, build: BuildId, now: Timestamp) -> Result<(), Error> {
-    for attempt in attempts::attempt_list_open(tx, build)?.into_iter().filter(|attempt| attempt.worker.is_some()) {
-        track::attempt_lost(tx, &attempt, "a person said that its worker is dead", now)?;
+/// Stops a build, of which a person says that its worker is gone and its processes with it. Hooks begin on another
+/// worker; those of a build that was being stopped already, and that no worker has taken, are given up: where none ever
+/// will, this is the way out.
+pub(super) fn lose_build(
+    tx: &mut Tx<'_>,
+    who: &str,
+    build: &BuildRow,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    abort_build(tx, who, build, reason, now)?;
+    let given_up = build.abort_at.is_some();
+    for attempt in attempts::attempt_list_open(tx, build.id)? {
+        match &attempt.worker {
+            Some(_) => track::attempt_lost(tx, &attempt, "a person said that its worker is dead", now)?,
+            None if given_up => {
+                let message = format!("no worker had taken this step when {who} gave it up");
+                track::attempt_finished(tx, &attempt, &Ending::CouldNotRun { message }, now)?;
+            }
+            None => {}
+        }
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use holdall_store::{Tx, jobs, systems};
 
 use super::{Actor, Outcome, jobs as job_acts};
 use crate::duty::schedule::schedule_all;
-use crate::duty::track;
 use crate::error::{Error, Refusal};
 use crate::release::deployments::deployment_open;
 use crate::release::ends;
@@ -304,22 +303,9 @@ pub(super) fn force_unlock(
             for build in &running {
                 job_acts::must_be_lost(tx, build, &abort_first, now)?;
             }
-            lose(tx, &running, open.as_ref(), now)?;
+            lose(tx, who, &running, open.as_ref(), now)?;
         } else if order.abort_running {
             abort_holders(tx, who, &running, open.as_ref(), now)?;
-            if !running_holders(tx, environment.lock)?.is_empty() {
-                let hold = order.then == Then::Hold;
-                match &open {
-                    Some(open) => environments::unlock_when_ended(tx, open.id, who, why, hold)?,
-                    // What has made no deployment gives the lock back by itself.
-                    None if hold => ends::hold(tx, &environment, who, why, now)?,
-                    None => {}
-                }
-                outcome.sentences.push(format!(
-                    "{holders} is stopped; the lock of {name} is given back when its processes have ended"
-                ));
-                return Ok(outcome);
-            }
         } else {
             return Err(Error::refused(
                 format!(
@@ -328,6 +314,26 @@ pub(super) fn force_unlock(
                 ),
                 abort_first,
             ));
+        }
+        // Hooks of what was stopped or lost may still run.
+        if !running_holders(tx, environment.lock)?.is_empty() {
+            let hold = order.then == Then::Hold;
+            match &open {
+                Some(open) => environments::unlock_when_ended(tx, open.id, who, why, hold)?,
+                // What has made no deployment gives the lock back by itself.
+                None if hold => ends::hold(tx, &environment, who, why, now)?,
+                None => {}
+            }
+            outcome.sentences.push(match order.worker_is_dead {
+                true => format!(
+                    "{holders} is stopped; the lock of {name} is given back when its hooks have run, which begin on \
+                     another worker: the same command again gives up those that no worker has taken"
+                ),
+                false => {
+                    format!("{holders} is stopped; the lock of {name} is given back when its processes have ended")
+                }
+            });
+            return Ok(outcome);
         }
     }
     ends::force_unlock(tx, &environment, who, why, order.then == Then::Hold, now)?;
@@ -377,10 +383,15 @@ fn abort_holders(
 }
 
 /// A person says that the worker of what runs is gone and its processes with it.
-fn lose(tx: &mut Tx<'_>, running: &[BuildRow], open: Option<&DeploymentRow>, now: Timestamp) -> Result<(), Error> {
+fn lose(
+    tx: &mut Tx<'_>,
+    who: &str,
+    running: &[BuildRow],
+    open: Option<&DeploymentRow>,
+    now: Timestamp,
+) -> Result<(), Error> {
     for build in running {
-        track::abort(tx, build.id, now)?;
-        job_acts::lose_build(tx, build.id, now)?;
+        job_acts::lose_build(tx, who, build, Some("the lock is taken away by force"), now)?;
     }
     if let Some(open) = open {
         environments::deployment_mark(tx, open.id, DeploymentMark::InDoubt(false), now)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdall_engine::ids::BuildId;
 use holdall_protocol::api::{Act, PinTarget, Suspects, Then, TickTarget};
 use holdall_store::{Store, builds};
 
@@ -34,6 +35,7 @@ mod both {
         a_lost_deploy_step_is_in_doubt,
         a_system_changes_under_way,
         a_dead_worker_whose_lock_is_taken_holds_nothing_for_ever,
+        a_hook_of_a_dead_worker_that_no_worker_takes_is_given_up,
         a_dead_worker_whose_build_is_aborted_holds_nothing_for_ever,
         force_unlock_stops_what_runs_first,
         force_unlock_stops_a_start_first,
@@ -631,8 +633,8 @@ fn a_system_changes_under_way(store: Store) {
     assert_eq!((world.current("preview"), world.current("staging")), (4, 4));
 }
 
-/// A deploy runs whose environment has a hook; its worker is said to be dead by `act`. The hook runs, and the next deploy.
-fn a_worker_dies(store: Store, act: impl Fn(i64) -> Act) {
+/// A deploy of bag 2 runs in staging, which has a hook; gives the build.
+fn a_deploy_with_a_hook_runs(store: Store) -> (World, BuildId) {
     let mut world = World::new(store);
     let with_hook = SYSTEM.replace(
         "  staging:\n    after: preview\n",
@@ -645,6 +647,12 @@ fn a_worker_dies(store: Store, act: impl Fn(i64) -> Act) {
     world.push("api", "api-2");
     world.run();
     let build = world.build("staging", "deploy").id;
+    (world, build)
+}
+
+/// A deploy runs whose environment has a hook; its worker is said to be dead by `act`. The hook runs, and the next deploy.
+fn a_worker_dies(store: Store, act: impl Fn(i64) -> Act) {
+    let (mut world, build) = a_deploy_with_a_hook_runs(store);
     world.rule("staging/deploy/apply", Fate::Exit(0));
     world.act(act(build.0));
     world.run();
@@ -671,6 +679,25 @@ fn a_dead_worker_whose_lock_is_taken_holds_nothing_for_ever(store: Store) {
 
 fn a_dead_worker_whose_build_is_aborted_holds_nothing_for_ever(store: Store) {
     a_worker_dies(store, |build| Act::BuildAbort { build, force: false, worker_is_dead: true });
+}
+
+/// The lock is given back when the hook of the lost deploy has run; the act again gives up one that no worker takes.
+fn a_hook_of_a_dead_worker_that_no_worker_takes_is_given_up(store: Store) {
+    let (mut world, build) = a_deploy_with_a_hook_runs(store);
+    let unlock = Act::ForceUnlock {
+        environment: "staging".to_owned(),
+        abort_running: false,
+        worker_is_dead: true,
+        then: Then::Hold,
+    };
+    world.act(unlock.clone());
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 open"], "its hook is still to run");
+    world.act(unlock);
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 unlocked"]);
+    let ended = world.store.read_blocking(move |tx| builds::build_get(tx, build)).unwrap().unwrap();
+    assert!(ended.status.is_terminal(), "{ended:?}");
+    world.run();
+    assert!(!world.ran.contains(&"staging/deploy/tell bag 2".to_owned()), "it was given up: {:?}", world.ran);
 }
 
 fn force_unlock_stops_what_runs_first(store: Store) {
