@@ -145,8 +145,9 @@ pub fn history(tx: &mut Tx<'_>, shape: Shape, part: i64) -> Result<JobId, StoreE
     )?;
     tx.execute(
         "INSERT INTO vouched (build_id, position, job_id, ord, resource_id, digest) \
-         SELECT b.id, r.position, b.job_id, b.ord, r.id, v.digest FROM build b CROSS JOIN resource r \
-         JOIN version v ON v.scope_id = r.scope_id AND v.check_order = b.created_at",
+         SELECT b.id, r.position, b.job_id, b.ord, r.id, \
+         (SELECT v.digest FROM version v WHERE v.scope_id = r.scope_id AND v.check_order = b.created_at) \
+         FROM build b CROSS JOIN resource r",
         &[],
     )?;
     tx.execute("UPDATE build SET created_at = id", &[])?;
