@@ -29,7 +29,9 @@ enum AdminCommand {
 /// That is the job's inputs, the versions of their resources, and the builds of the job and of those in `passed`, as
 /// they are now. `holdall resolve` gives the versions that a build that starts now gets, and says why where there are
 /// none; nothing of a version's content, of sources or of credentials is in it. The document is one line, so that several
-/// are a file for `holdall resolve --lines`. Which bag `start-deploy` of an environment takes is decided by more than
+/// are a file for `holdall resolve --lines`. Two keys stand there only where a history cannot be told without them:
+/// `"every": true` beside a pinned version that the job would take one by one, and `"order": null` for a version that is
+/// gone and still known to be disabled. Which bag `start-deploy` of an environment takes is decided by more than
 /// versions and builds: see `holdall why`.
 #[derive(Debug, Args)]
 struct ExportHistoryArgs {
