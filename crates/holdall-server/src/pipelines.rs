@@ -12,12 +12,14 @@ use holdall_engine::pipeline::Pipeline;
 use holdall_engine::plan::{ReleaseType, job_inputs, job_outputs, lock_demand};
 use holdall_engine::release::Role;
 use holdall_engine::schedule::JobSpec;
+use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
-use holdall_store::pipelines::{PipelineSave, pipeline_save};
-use holdall_store::{Tx, access, checks};
-
+use holdall_store::builds::build_list_pending_removed;
+use holdall_store::pipelines::{PipelineSave, pipeline_destroy, pipeline_save};
+use holdall_store::{StoreError, Tx, access, checks};
 use serde_json::Value;
 
+use crate::duty::track;
 use crate::error::{Error, json_text};
 use crate::release::locks;
 use crate::systems::wrong_file;
@@ -133,7 +135,27 @@ pub fn save(
         now,
     )?;
     checks::check_rearm(tx, id, now)?;
+    end_removed(tx, id, "its job is not in the pipeline any more", now)?;
     Ok(id)
+}
+
+/// Takes a pipeline out of use; its builds and their logs are kept.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn destroy(tx: &mut Tx<'_>, id: PipelineId, now: Timestamp) -> Result<(), StoreError> {
+    pipeline_destroy(tx, id, now)?;
+    end_removed(tx, id, "its pipeline was destroyed", now)
+}
+
+/// Ends what waits to start of jobs that are gone: the scheduler looks at them no more, and a place in the queue of a
+/// lock would be kept for ever.
+fn end_removed(tx: &mut Tx<'_>, pipeline: PipelineId, why: &str, now: Timestamp) -> Result<(), StoreError> {
+    for build in build_list_pending_removed(tx, pipeline)? {
+        track::end_pending(tx, build.id, BuildStatus::Aborted, why, now)?;
+    }
+    Ok(())
 }
 
 /// The jobs that a `passed` entry names: itself, or all that its glob matches (reference, section 1.8).

@@ -192,7 +192,7 @@ fn remove(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment], n
         }
         must_be_free(tx, &row, "removed")?;
         environments::environment_remove(tx, row.id)?;
-        pipeline_rows::pipeline_destroy(tx, row.pipeline, now)?;
+        pipelines::destroy(tx, row.pipeline, now)?;
         mark_allowed(tx, &EnvironmentSpec::of(&row)?)?;
     }
     Ok(())
@@ -328,7 +328,7 @@ pub fn destroy(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), Error>
     let system = systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))?;
     for row in environments::environment_list(tx, system.id)? {
         must_be_free(tx, &row, "destroyed")?;
-        pipeline_rows::pipeline_destroy(tx, row.pipeline, now)?;
+        pipelines::destroy(tx, row.pipeline, now)?;
         mark_allowed(tx, &EnvironmentSpec::of(&row)?)?;
     }
     systems::system_destroy(tx, system.id, now)?;

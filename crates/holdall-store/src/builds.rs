@@ -155,6 +155,15 @@ pub fn build_list_pending(tx: &mut Tx<'_>, job: JobId) -> Result<Vec<BuildRow>, 
     rows(&found)
 }
 
+/// The builds that have not started, of jobs that are not in a pipeline any more.
+pub fn build_list_pending_removed(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<Vec<BuildRow>, StoreError> {
+    let found = tx.query(
+        &format!("{SELECT} WHERE j.pipeline_id = ?1 AND j.active = 0 AND b.status = 'pending' ORDER BY b.id"),
+        params![pipeline],
+    )?;
+    rows(&found)
+}
+
 /// The builds that run.
 pub fn build_list_started(tx: &mut Tx<'_>) -> Result<Vec<BuildRow>, StoreError> {
     let found = tx.query(&format!("{SELECT} WHERE b.status = 'started' ORDER BY b.id"), &[])?;

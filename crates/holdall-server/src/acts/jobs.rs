@@ -174,12 +174,7 @@ fn must_be_own(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<(), Error> {
 pub(super) fn destroy_pipeline(tx: &mut Tx<'_>, team: &str, name: &str, now: Timestamp) -> Result<Outcome, Error> {
     let row = names::pipeline(tx, team, name)?;
     must_be_own(tx, team, name)?;
-    for job in jobs::job_list(tx, row.id)? {
-        for build in builds::build_list_pending(tx, job.id)? {
-            track::end_pending(tx, build.id, BuildStatus::Aborted, "its pipeline was destroyed", now)?;
-        }
-    }
-    rows::pipeline_destroy(tx, row.id, now)?;
+    pipelines::destroy(tx, row.id, now)?;
     Ok(Outcome {
         target: format!("{team}/{name}"),
         sentences: vec![format!("{team}/{name} is gone; its builds and their logs are kept")],
