@@ -293,7 +293,8 @@ fn ended(job: &JobView, build: &PendingView) -> Option<String> {
     Some(format!("deployment {} has ended: {ended}", deployment?.number))
 }
 
-fn pauses(job: &JobView) -> Vec<Hold> {
+/// The pauses of a job and of its pipeline: they hold back also what is not there yet.
+pub fn pauses(job: &JobView) -> Vec<Hold> {
     let because = |pause: &Pause| pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let mut holds = Vec::new();
     if let Some(pause) = &job.pipeline_paused {
@@ -393,11 +394,10 @@ fn is_ready(build: &PendingView, check: &CheckView) -> bool {
     if build.manual {
         check.checked_at.is_some_and(|at| at >= build.created_at)
     } else {
-        // Compared with when the build was made: it gets no older while it waits.
-        let is_stale = match (check.checked_at, check.every) {
-            (Some(at), Some(every)) => at + every < build.created_at,
-            _ => false,
-        };
+        // Compared with when the build was made: it gets no older while it waits. What nobody checks by the clock (`never`,
+        // section 1.5) is as old as its last check.
+        let every = check.every.unwrap_or(Span(0));
+        let is_stale = check.checked_at.is_some_and(|at| at + every < build.created_at);
         check.trigger || !(check.overdue || is_stale)
     }
 }

@@ -331,7 +331,7 @@ fn has_inputs(view: &JobView, build: &PendingView) -> bool {
     let is_checked = |check: &CheckView| match build.manual {
         true => check.checked_at.is_some_and(|at| at >= build.created_at),
         false => {
-            let good_until = check.checked_at.zip(check.every).map(|(at, every)| at.0 + every.0);
+            let good_until = check.checked_at.map(|at| at.0 + check.every.map_or(0, |every| every.0));
             check.trigger || (!check.overdue && good_until.is_none_or(|until| until >= build.created_at.0))
         }
     };
