@@ -156,10 +156,14 @@ pub fn barred(view: &BagsView, bag: &BagView) -> Vec<Hold> {
         );
     }
     if !bag.missing.is_empty() {
-        holds.push(Hold::new(
-            Code::BagIncomplete,
-            format!("bag {number} lacks {}, which the plan of {environment} needs", bag.missing.join(", ")),
-        ));
+        let with: Vec<String> = bag.missing.iter().map(|service| format!("--with {service}=VERSION")).collect();
+        holds.push(
+            Hold::new(
+                Code::BagIncomplete,
+                format!("bag {number} lacks {}, which the plan of {environment} needs", bag.missing.join(", ")),
+            )
+            .command(format!("holdall bag assemble --like {number} {} --reason \"...\"", with.join(" "))),
+        );
     }
     holds
 }

@@ -5,7 +5,7 @@ use holdall_engine::release::Role;
 use holdall_engine::release::bags::{choose, frozen, held, held_back};
 use holdall_engine::release::lock::{Asker, obstacles};
 use holdall_engine::report::{Code, Hold};
-use holdall_engine::schedule::{JobSpec, schedule};
+use holdall_engine::schedule::{JobSpec, pauses, schedule};
 use holdall_engine::status::BuildStatus;
 use holdall_protocol::api::Hold as WireHold;
 use holdall_store::builds::BuildRow;
@@ -107,6 +107,9 @@ pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold
             if let Some(newest) = views.last() {
                 holds.extend(held_back(&judge.view, newest));
             }
+            if open.is_none() {
+                holds.extend(next_holds(tx, row)?);
+            }
         }
     }
     if judge.spec.packs {
@@ -121,6 +124,16 @@ fn start_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Error
         Some(job) => job_holds(tx, job.id),
         None => Ok(Vec::new()),
     }
+}
+
+/// What would hold any bag that comes next: who has the lock or waits for it, and pauses.
+fn next_holds(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<Hold>, Error> {
+    let mut holds = match jobs::job_find(tx, row.pipeline, "start-deploy")? {
+        Some(job) => look(tx, job.id)?.map(|look| pauses(&look.view)).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    holds.extend(obstacles(&lock_view(tx, row.lock, &row.name)?, Asker::New, false, false));
+    Ok(holds)
 }
 
 /// What holds the packing of new bags: pauses and services that cannot be checked. That nothing new was pushed is not
@@ -268,7 +281,10 @@ pub fn bag_in(tx: &mut Tx<'_>, row: &EnvironmentRow, number: i64) -> Result<Vec<
         match choose(&judge.view, &views) {
             Some(chosen) if chosen != number => {
                 let order = if judge.spec.queue { "goes first" } else { "is newer and goes in its place" };
-                holds.push(Hold::new(Code::Superseded, format!("bag {chosen} {order} in {}", row.name)));
+                holds.push(
+                    Hold::new(Code::Superseded, format!("bag {chosen} {order} in {}", row.name))
+                        .command(format!("holdall deploy {} --bag {number} --reason \"...\"", row.name)),
+                );
             }
             _ => {}
         }
