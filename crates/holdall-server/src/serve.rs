@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use axum::serve::ListenerExt;
 use holdall_engine::time::Timestamp;
 use holdall_store::epoch::{Progress, installation_name};
-use holdall_store::{Store, StoreError, Tx, builds, checks, jobs, workers};
+use holdall_store::{Store, StoreError, Tx, builds, checks, jobs};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::{self, App, Settings};
 use crate::auth::{Hosts, WORKER, secret_hash};
-use crate::duty;
+use crate::duty::{self, watcher};
 use crate::epoch;
 use crate::lifecycle::{DRAIN, Lifecycle, now};
 
@@ -279,7 +279,7 @@ pub fn after_start(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     if checks::check_after_clock(tx, now)? + builds::build_after_clock(tx, now)? > 0 {
         jobs::mark_pending(tx)?;
     }
-    workers::worker_after_start(tx, now)
+    watcher::after_silence(tx, now)
 }
 
 /// Answers requests until the server stops; those that are under way then may end.

@@ -242,6 +242,15 @@ pub fn wait_renew(tx: &mut Tx<'_>, id: i64, alive_until: Timestamp) -> Result<bo
     Ok(tx.execute("UPDATE lock_wait SET alive_until = ?2 WHERE id = ?1", params![id, alive_until])? > 0)
 }
 
+/// Nobody could ask again for a while: what lapses when nobody asks, places and locks that nobody has come for, does so
+/// at `alive_until` at the earliest.
+pub fn wait_after_silence(tx: &mut Tx<'_>, alive_until: Timestamp) -> Result<(), StoreError> {
+    for table in ["lock_wait", "lock_holding"] {
+        tx.execute(&format!("UPDATE {table} SET alive_until = ?1 WHERE alive_until < ?1"), params![alive_until])?;
+    }
+    Ok(())
+}
+
 /// Takes somebody out of the queue.
 pub fn wait_remove(tx: &mut Tx<'_>, id: i64) -> Result<(), StoreError> {
     tx.execute("DELETE FROM lock_wait WHERE id = ?1", params![id])?;
@@ -249,9 +258,11 @@ pub fn wait_remove(tx: &mut Tx<'_>, id: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes a build out of every queue.
+/// Takes a build out of every queue, and marks the jobs that may have waited behind it.
 pub fn wait_remove_build(tx: &mut Tx<'_>, build: BuildId) -> Result<(), StoreError> {
-    tx.execute("DELETE FROM lock_wait WHERE build_id = ?1", params![build])?;
+    for row in tx.query("DELETE FROM lock_wait WHERE build_id = ?1 RETURNING lock_id", params![build])? {
+        mark_waiters(tx, row.get(0)?)?;
+    }
     Ok(())
 }
 

@@ -98,8 +98,8 @@ pub fn worker_seen(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), St
     Ok(())
 }
 
-/// While no server ran, no worker could say anything: each gets its time again until it counts as lost.
-pub fn worker_after_start(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+/// No worker could say anything for a while: each gets its time again until it counts as lost.
+pub fn worker_after_silence(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     tx.execute("UPDATE worker SET state = 'running', seen_at = ?1 WHERE state IN ('running', 'lost')", params![now])?;
     Ok(())
 }

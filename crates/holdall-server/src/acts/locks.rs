@@ -1,5 +1,6 @@
 //! Locks by people: taking, renewing, giving back, and taking away by force.
 
+use holdall_engine::ids::LockId;
 use holdall_engine::release::lock::{Asker, obstacles};
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::{Span, Timestamp};
@@ -53,14 +54,19 @@ pub fn acquire(
         let message = "taking a lock needs a reason: add --reason \"...\"";
         return Err(Refusal::new(422, code::REASON_REQUIRED, message).into());
     }
-    schedule_all(tx, now)?;
     let lock = locks::lock_find(tx, environment)?
         .ok_or_else(|| Error::not_found(format!("lock or environment {environment}")))?;
+    if let Some(place) = &request.place {
+        is_there(tx, lock, place, now)?;
+    }
+    schedule_all(tx, now)?;
     settle(tx, lock, environment, now)?;
     if let Some(place) = &request.place {
         if let Some(holding) =
             locks::holding_list(tx, lock)?.into_iter().find(|holding| holding.token.as_deref() == Some(place))
         {
+            // It is known to have the lock from here on: it has it until its end, however long it says nothing.
+            locks::holding_renew(tx, holding.id, holding.until, None)?;
             return Ok(Acquired::Granted(granted(&holding)));
         }
         let waiting = locks::wait_list(tx, lock)?;
@@ -68,7 +74,6 @@ pub fn acquire(
         let Some(index) = found else {
             return Err(Refusal::new(409, code::LOCK_LOST, "the place in the queue has lapsed; ask anew").into());
         };
-        locks::wait_renew(tx, waiting[index].id, now + WAITING_LAPSES)?;
         let position = u32::try_from(index + 1).unwrap_or(u32::MAX);
         return Ok(Acquired::Queued { place: place.clone(), position });
     }
@@ -123,6 +128,17 @@ pub fn acquire(
     write_down(tx, actor, "lock_wait", environment, Some(reason), None, Some("waiting"), now)?;
     let position = u32::try_from(locks::wait_list(tx, lock)?.len()).unwrap_or(u32::MAX);
     Ok(Acquired::Queued { place: secret.to_owned(), position })
+}
+
+/// Who asks again is there: its place, or what became of it while it did not ask, does not lapse now.
+fn is_there(tx: &mut Tx<'_>, lock: LockId, place: &str, now: Timestamp) -> Result<(), Error> {
+    for wait in locks::wait_list(tx, lock)?.into_iter().filter(|wait| wait.token.as_deref() == Some(place)) {
+        locks::wait_renew(tx, wait.id, now + WAITING_LAPSES)?;
+    }
+    for holding in locks::holding_list(tx, lock)?.into_iter().filter(|one| one.token.as_deref() == Some(place)) {
+        locks::holding_renew(tx, holding.id, holding.until, None)?;
+    }
+    Ok(())
 }
 
 fn granted(holding: &HoldingRow) -> Granted {

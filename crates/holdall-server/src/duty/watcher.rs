@@ -4,13 +4,17 @@
 use holdall_engine::time::{Span, Timestamp};
 use holdall_protocol::worker::Assignment;
 use holdall_store::attempts::AttemptRow;
-use holdall_store::{Signal, StoreError, Tx, attempts, checks, workers};
+use holdall_store::{Signal, StoreError, Tx, attempts, checks, locks, workers};
 
 use super::pace::Pace;
 use super::track;
 use super::workers::LOST_AFTER;
+use crate::acts::WAITING_LAPSES;
 use crate::api::App;
 use crate::lifecycle::now;
+
+/// How late a look may be before it counts as silence: for so long nobody may have been heard.
+const AWAY: Span = Span::seconds(2);
 
 /// Runs until the server stops.
 pub(super) async fn run(app: App) {
@@ -20,20 +24,45 @@ pub(super) async fn run(app: App) {
         if !pace.wait(Some(due)).await {
             return;
         }
-        let next = match app.store.read(next).await {
-            Ok(Some(next)) if next < now() => app.store.write(|tx| lose(tx, now())).await,
+        let planned = due;
+        let looked = match app.store.read(next).await {
+            Ok(Some(next)) if next < now() || is_late(planned, now()) => {
+                app.store.write(move |tx| look(tx, planned, now())).await
+            }
             other => other,
         };
-        due = match next {
-            Ok(next) => next.unwrap_or(now() + LOST_AFTER),
+        match looked {
+            // Often enough to know how long nobody could be heard.
+            Ok(next) => due = next.map_or(now() + LOST_AFTER, |next| next.max(now()).min(now() + LOST_AFTER)),
+            // What was planned stays so: until it is done, nobody is heard.
             Err(error) => {
                 if !pace.failed(&error).await {
                     return;
                 }
-                now()
             }
-        };
+        }
     }
+}
+
+fn is_late(planned: Timestamp, now: Timestamp) -> bool {
+    now > planned + AWAY
+}
+
+/// Looks who is lost, where that was to be looked at by `planned`; gives when to look again. A look that comes much later
+/// was kept from it, and so was everybody who had something to say: the machine slept, the clock was set ahead, the
+/// database was away. Nobody is lost for that, and no limit decides.
+pub fn look(tx: &mut Tx<'_>, planned: Timestamp, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    if is_late(planned, now) {
+        tracing::warn!("for {} seconds nobody could be heard", (now.0 - planned.0) / 1_000_000);
+        after_silence(tx, now)?;
+    }
+    lose(tx, now)
+}
+
+/// For a while nobody could say anything: who counts as gone when nothing is heard of it gets its time again.
+pub fn after_silence(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    workers::worker_after_silence(tx, now)?;
+    locks::wait_after_silence(tx, now + WAITING_LAPSES)
 }
 
 /// When the next worker counts as lost, or the limit of a step on one that is lost decides.
@@ -57,7 +86,7 @@ pub(crate) fn decided_at(attempt: &AttemptRow, seen: Timestamp) -> Option<Timest
 
 /// Marks the workers that have said nothing as lost, and ends the steps whose limits are over on those that are; gives when
 /// to look again.
-pub fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+fn lose(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let before = Timestamp(now.0 - LOST_AFTER.0);
     for name in workers::worker_mark_lost(tx, before)? {
         tracing::warn!(worker = %name, "a worker has said nothing for {} seconds", LOST_AFTER.0 / 1_000_000);
@@ -158,7 +187,12 @@ mod tests {
                 let build = on_worker(tx, PIPELINE, at(0))?;
                 let attempt = attempts::attempt_list_open(tx, build)?.remove(0);
                 track::attempt_started(tx, &attempt, at(1), at(1))?;
-                assert_eq!(lose(tx, at(10))?, Some(at(decided)));
+                // Nobody could be heard for an hour: all have their time again, and nothing is decided.
+                let hour = 3_600;
+                assert_eq!(look(tx, at(5), at(hour))?, Some(at(hour + 9)));
+                assert_eq!(attempts::attempt_list_open(tx, build)?.len(), 1);
+                workers::worker_seen(tx, "quiet", at(0))?;
+                assert_eq!(look(tx, at(9), at(10))?, Some(at(decided)), "a look that is in time");
                 assert_eq!(lose(tx, at(decided))?, Some(at(decided)), "not before it is over");
                 assert_eq!(lose(tx, at(decided + 1))?, None);
                 let ended = attempts::attempt_get(tx, &attempt.id)?.unwrap();
@@ -189,7 +223,7 @@ mod tests {
                 assert_eq!(lose(tx, at(10_000))?, None);
                 assert_eq!(attempts::attempt_list_open(tx, build)?.len(), 1);
                 // A server that starts gives it time again.
-                workers::worker_after_start(tx, at(20_000))?;
+                workers::worker_after_silence(tx, at(20_000))?;
                 assert_eq!(next(tx)?, Some(at(20_009)));
                 Ok::<_, Error>(())
             })

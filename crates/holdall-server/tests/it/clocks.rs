@@ -16,7 +16,7 @@ use holdall_server::pipelines;
 use holdall_store::builds::{self, NewBuild};
 use holdall_store::{Store, Tx, checks, jobs, locks, resources};
 
-use crate::release::LOAD_TEST;
+use crate::locks::LOAD_TEST;
 use crate::world::{Fate, SYSTEM, World};
 
 mod on_stores {

@@ -8,6 +8,7 @@ mod freshness;
 mod groups;
 mod history;
 mod hostile;
+mod locks;
 mod loss;
 mod puts;
 mod release;

@@ -43,14 +43,7 @@ mod both {
         a_start_that_fails_is_not_tried_over_and_over,
         what_was_thrown_out_upstream_comes_back_downstream,
         setting_the_same_file_twice_changes_nothing,
-        a_pipeline_holds_a_lock_while_its_job_runs_where_that_is_allowed,
     );
-}
-
-fn pushed(world: &mut World) {
-    world.push("api", "api-1");
-    world.push("admin", "admin-1");
-    world.run();
 }
 
 fn a_push_reaches_production_by_itself(store: Store) {
@@ -81,7 +74,7 @@ fn a_push_reaches_production_by_itself(store: Store) {
 fn a_failed_test_is_retried_alone(store: Store) {
     let mut world = World::new(store);
     world.rule("staging/test", Fate::Exit(1));
-    pushed(&mut world);
+    world.push_first();
     assert_eq!(world.live(), [1, 1, 0]);
     assert_eq!(world.deployments("staging"), ["1 open"]);
     world.push("api", "api-2");
@@ -100,7 +93,7 @@ fn a_failed_test_is_retried_alone(store: Store) {
 
 fn a_bag_that_passes_late_never_goes_backwards(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/test", Fate::Exit(1));
     world.push("api", "api-2");
     world.run();
@@ -119,8 +112,8 @@ fn a_bag_that_passes_late_never_goes_backwards(store: Store) {
 
 fn a_roll_back_upstream_withdraws_what_waits_downstream(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
-    let token = take_lock(&mut world, "production");
+    world.push_first();
+    let token = world.take_lock("production");
     world.push("api", "api-2");
     world.run();
     assert_eq!(world.live(), [2, 2, 1]);
@@ -133,7 +126,7 @@ fn a_roll_back_upstream_withdraws_what_waits_downstream(store: Store) {
         here_only: false,
     });
     world.run();
-    give_back(&mut world, "production", token);
+    world.give_back("production", token);
     assert_eq!(world.live(), [2, 1, 1], "bag 2 has passed staging and was thrown out of it");
     let codes: Vec<_> = world.why("production", Some(2)).into_iter().map(|hold| hold.code).collect();
     assert_eq!(codes, ["withdrawn-upstream", "rolled-back-content"]);
@@ -144,7 +137,7 @@ fn a_roll_back_upstream_withdraws_what_waits_downstream(store: Store) {
 
 fn a_bag_that_is_live_is_unticked_and_stays(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.push("api", "api-2");
     world.run();
     let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: None };
@@ -159,7 +152,7 @@ fn a_bag_that_is_live_is_unticked_and_stays(store: Store) {
 
 fn a_service_is_added_and_removed_under_way(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/deploy", Fate::Runs);
     world.push("api", "api-2");
     world.run();
@@ -195,7 +188,7 @@ fn a_service_is_added_and_removed_under_way(store: Store) {
 
 fn a_bag_that_cannot_be_planned_fails_once(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/test/smoke", Fate::Runs);
     world.push("api", "api-2");
     world.run();
@@ -213,7 +206,7 @@ fn a_bag_that_cannot_be_planned_fails_once(store: Store) {
 
 fn broken(store: Store) -> World {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("production/deploy", Fate::Exit(1));
     world.push("api", "api-2");
     world.run();
@@ -360,43 +353,16 @@ fn by_hand_it_does_what_it_says_and_no_more(store: Store) {
     assert_eq!(world.live(), [3, 3, 3]);
 }
 
-fn take_lock(world: &mut World, environment: &'static str) -> String {
-    let now = world.now;
-    let request = holdall_protocol::api::AcquireRequest { reason: "load test".to_owned(), ..Default::default() };
-    let actor = holdall_server::acts::Actor { name: "bob".to_owned(), origin: "cli" };
-    let granted = world
-        .store
-        .write_blocking(move |tx| {
-            holdall_server::acts::acquire(tx, &actor, environment, &request, "secret-of-bob", now)
-        })
-        .expect("the lock");
-    match granted {
-        holdall_server::acts::Acquired::Granted(granted) => granted.token,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn give_back(world: &mut World, environment: &'static str, token: String) {
-    let now = world.now;
-    let actor = holdall_server::acts::Actor { name: "bob".to_owned(), origin: "cli" };
-    let was = world
-        .store
-        .write_blocking(move |tx| holdall_server::acts::release(tx, &actor, environment, &token, None, now))
-        .expect("the release");
-    assert!(was);
-    world.run();
-}
-
 fn ten_bags(world: &mut World) {
-    pushed(world);
-    let token = take_lock(world, "staging");
+    world.push_first();
+    let token = world.take_lock("staging");
     for n in 2..=11 {
         world.push("api", &format!("api-{n}"));
         world.run();
     }
     assert_eq!(world.live(), [11, 1, 1]);
     assert_eq!(world.holds("staging"), ["lock-held"]);
-    give_back(world, "staging", token);
+    world.give_back("staging", token);
 }
 
 fn the_newest_of_many_bags_starts_when_the_lock_comes_free(store: Store) {
@@ -424,7 +390,7 @@ fn in_a_queue_every_bag_goes_in_order(store: Store) {
 
 fn a_freeze_holds_and_lets_go(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     let freeze = Act::Freeze {
         system: "notify".to_owned(),
         environment: "staging".to_owned(),
@@ -444,11 +410,11 @@ fn a_freeze_holds_and_lets_go(store: Store) {
 
 fn a_freeze_at_a_bag_that_has_not_passed_does_not_deploy_it(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("preview/test", Fate::Exit(1));
     world.push("api", "api-2");
     world.run();
-    let token = take_lock(&mut world, "staging");
+    let token = world.take_lock("staging");
     let trigger = Act::JobTrigger {
         team: "staging".to_owned(),
         pipeline: "deploy-notify".to_owned(),
@@ -464,7 +430,7 @@ fn a_freeze_at_a_bag_that_has_not_passed_does_not_deploy_it(store: Store) {
     });
     let said = "bag 2 is not live in staging: it cannot be deployed yet, because bag 2 has not passed preview";
     assert!(done.preview.sentences.contains(&said.to_owned()), "{:?}", done.preview.sentences);
-    give_back(&mut world, "staging", token);
+    world.give_back("staging", token);
     assert_eq!(world.deployments("staging"), ["1 passed"]);
     let triggered = world.build("staging", "start-deploy");
     assert_eq!(triggered.status.as_str(), "aborted");
@@ -477,7 +443,7 @@ fn service(name: &str) -> PinTarget {
 
 fn pins_and_ticks_of_services_concern_packing_only(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.push("api", "api-2");
     world.run();
     world.act(Act::Pin { target: service("api"), version: "version:api-1".to_owned(), until: None });
@@ -505,7 +471,7 @@ fn pins_and_ticks_of_services_concern_packing_only(store: Store) {
 
 fn the_same_bag_runs_every_job_again(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     let ran = world.ran.len();
     world.act(deploy("staging", 1, false));
     world.run();
@@ -516,8 +482,8 @@ fn the_same_bag_runs_every_job_again(store: Store) {
 
 fn an_unticked_bag_does_not_start(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
-    let token = take_lock(&mut world, "staging");
+    world.push_first();
+    let token = world.take_lock("staging");
     world.push("api", "api-2");
     world.run();
     world.act(Act::Disable {
@@ -528,7 +494,7 @@ fn an_unticked_bag_does_not_start(store: Store) {
     let waiting = world.build("staging", "start-deploy");
     assert_eq!(waiting.status.as_str(), "aborted", "no bag is left for it");
     assert!(waiting.end_reason.is_some_and(|reason| reason.contains("bag 2 is unticked in staging")));
-    give_back(&mut world, "staging", token);
+    world.give_back("staging", token);
     assert_eq!(world.live(), [2, 1, 1]);
     let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("staging".into()) };
     world.act(Act::Enable { target });
@@ -538,7 +504,7 @@ fn an_unticked_bag_does_not_start(store: Store) {
 
 fn previews_say_what_then_happens(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.act(Act::Freeze {
         system: "notify".to_owned(),
         environment: "staging".to_owned(),
@@ -563,7 +529,7 @@ fn previews_say_what_then_happens(store: Store) {
 
 fn a_guarded_build_is_not_aborted_by_accident(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/deploy", Fate::Runs);
     world.push("api", "api-2");
     world.run();
@@ -582,7 +548,7 @@ fn a_guarded_build_is_not_aborted_by_accident(store: Store) {
 fn a_lost_deploy_step_is_in_doubt(store: Store) {
     let mut world = World::new(store);
     world.rule("preview/deploy/apply", Fate::Lost);
-    pushed(&mut world);
+    world.push_first();
     world.push("api", "api-2");
     world.run();
     assert!(world.holds("preview").contains(&"in-doubt".to_owned()), "{:?}", world.holds("preview"));
@@ -601,7 +567,7 @@ fn a_lost_deploy_step_is_in_doubt(store: Store) {
 
 fn a_system_changes_under_way(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/deploy", Fate::Runs);
     world.push("api", "api-2");
     world.run();
@@ -622,11 +588,11 @@ fn a_system_changes_under_way(store: Store) {
     world.run();
     assert_eq!((world.live(), world.current("qa")), (vec![3, 3, 3], 3));
     // Removing an environment whose lock is held is refused.
-    let token = take_lock(&mut world, "production");
+    let token = world.take_lock("production");
     let removed = SYSTEM.split("  production:").next().expect("the rest").to_owned();
     let set = Act::SystemSet { text: removed, vars: BTreeMap::new(), now: false };
     assert_eq!(world.refused(set.clone(), None), "refused");
-    give_back(&mut world, "production", token);
+    world.give_back("production", token);
     world.act(set);
     world.push("api", "api-4");
     world.run();
@@ -642,7 +608,7 @@ fn a_deploy_with_a_hook_runs(store: Store) -> (World, BuildId) {
     );
     assert_ne!(with_hook, SYSTEM);
     world.act(Act::SystemSet { text: with_hook, vars: BTreeMap::new(), now: false });
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/deploy/apply", Fate::Runs);
     world.push("api", "api-2");
     world.run();
@@ -702,7 +668,7 @@ fn a_hook_of_a_dead_worker_that_no_worker_takes_is_given_up(store: Store) {
 
 fn force_unlock_stops_what_runs_first(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
+    world.push_first();
     world.rule("staging/deploy", Fate::Runs);
     world.push("api", "api-2");
     world.run();
@@ -731,7 +697,7 @@ fn force_unlock_stops_what_runs_first(store: Store) {
 fn force_unlock_stops_a_start_first(store: Store) {
     let mut world = World::new(store);
     world.rule("staging/start-deploy", Fate::Runs);
-    pushed(&mut world);
+    world.push_first();
     let unlock = |abort_running| Act::ForceUnlock {
         environment: "staging".to_owned(),
         abort_running,
@@ -758,7 +724,7 @@ fn force_unlock_stops_a_start_first(store: Store) {
 fn nothing_runs_beside_what_ends_a_deployment(store: Store) {
     let mut world = World::new(store);
     world.rule("staging/signal-deploy-completion", Fate::Runs);
-    pushed(&mut world);
+    world.push_first();
     assert_eq!(world.build("staging", "signal-deploy-completion").status.as_str(), "started");
     for job in ["deploy", "test"] {
         let build = world.build("staging", job);
@@ -780,7 +746,7 @@ fn nothing_runs_beside_what_ends_a_deployment(store: Store) {
 fn a_start_that_fails_is_not_tried_over_and_over(store: Store) {
     let mut world = World::new(store);
     world.rule("staging/start-deploy", Fate::Exit(1));
-    pushed(&mut world);
+    world.push_first();
     assert_eq!(world.build("staging", "start-deploy").name, "1");
     assert_eq!(world.holds("staging"), ["deploy-failed"]);
     world.rule("staging/start-deploy", Fate::Exit(0));
@@ -796,8 +762,8 @@ fn a_start_that_fails_is_not_tried_over_and_over(store: Store) {
 /// A bag that a roll back threw out of one environment waits in those after it, until it is ticked again there.
 fn what_was_thrown_out_upstream_comes_back_downstream(store: Store) {
     let mut world = World::new(store);
-    pushed(&mut world);
-    let token = take_lock(&mut world, "production");
+    world.push_first();
+    let token = world.take_lock("production");
     world.push("api", "api-2");
     world.run();
     assert_eq!(world.live(), [2, 2, 1]);
@@ -813,7 +779,7 @@ fn what_was_thrown_out_upstream_comes_back_downstream(store: Store) {
     let target = TickTarget::Bag { system: "notify".into(), bag: 2, environment: Some("staging".into()) };
     // An untick by hand takes nothing of that back.
     world.act(Act::Disable { target: target.clone(), and_bags: false, until: None });
-    give_back(&mut world, "production", token);
+    world.give_back("production", token);
     assert_eq!(world.live(), [2, 1, 1]);
     world.act(Act::Enable { target });
     world.run();
@@ -824,58 +790,4 @@ fn setting_the_same_file_twice_changes_nothing(store: Store) {
     let mut world = World::new(store);
     let set = Act::SystemSet { text: SYSTEM.to_owned(), vars: BTreeMap::new(), now: false };
     assert_eq!(world.act(set).preview.sentences, ["nothing changes"]);
-}
-
-/// A pipeline of one's own that holds staging's lock with others while it runs.
-pub const LOAD_TEST: &str = "\
-resources:
-- { name: staging-lock, type: lock, source: { environment: staging } }
-jobs:
-- name: load
-  plan:
-  - { put: staging-lock, params: { during: true, mode: shared } }
-  - task: load
-    config: { platform: linux, run: { path: sh, args: [-c, load] } }
-";
-
-fn a_pipeline_holds_a_lock_while_its_job_runs_where_that_is_allowed(store: Store) {
-    let mut world = World::new(store);
-    pushed(&mut world);
-    let set = |text: &str| Act::PipelineSet {
-        team: "main".to_owned(),
-        pipeline: "tests".to_owned(),
-        text: text.to_owned(),
-        vars: BTreeMap::new(),
-    };
-    assert_eq!(world.refused(set(LOAD_TEST), None), "refused", "staging does not name it");
-    let system = |text: String| Act::SystemSet { text, vars: BTreeMap::new(), now: false };
-    let allow = "    after: preview\n    lock: { allow: [main/tests] }\n";
-    world.act(system(SYSTEM.replace("    after: preview\n", allow)));
-    for theft in ["acquire", "release", "force_release"] {
-        assert_eq!(world.refused(set(&LOAD_TEST.replace("during", theft)), None), "invalid", "{theft}");
-    }
-    let put = "- { put: staging-lock, params: { during: true, mode: shared } }";
-    assert_eq!(world.refused(set(&LOAD_TEST.replace(put, "- { get: staging-lock }")), None), "invalid");
-    let other = LOAD_TEST.replace("type: lock", "type: current-bag");
-    assert_eq!(world.refused(set(&other), None), "invalid", "the other release types are not for it");
-
-    world.act(set(LOAD_TEST));
-    world.act(Act::PipelineUnpause { team: "main".to_owned(), pipeline: "tests".to_owned() });
-    world.rule("main/load", Fate::Runs);
-    let trigger = Act::JobTrigger { team: "main".to_owned(), pipeline: "tests".to_owned(), job: "load".to_owned() };
-    world.act(trigger.clone());
-    world.run();
-    world.push("api", "api-2");
-    world.run();
-    assert_eq!(world.live(), [2, 1, 1], "the deployment waits for the load test");
-    let holds = world.why("staging", None);
-    assert_eq!((holds[0].code.as_str(), holds.len()), ("lock-held", 1), "{holds:?}");
-    assert!(holds[0].sentence.contains("main/tests/load 1"), "{holds:?}");
-    world.end_running(0);
-    assert_eq!(world.live(), [2, 2, 2]);
-
-    world.act(system(SYSTEM.to_owned()));
-    world.act(trigger);
-    world.run();
-    assert_eq!(world.ran.iter().filter(|ran| ran.starts_with("main/load")).count(), 1, "not allowed any more");
 }

@@ -180,6 +180,7 @@ fn what_broke_a_rule_once_does_not_do_so_again() {
             include_str!("sim/plans/waits-for-a-lock-that-it-may-not-take-any-more.plan"),
         ),
         ("unlocked-while-a-person-has-asked", include_str!("sim/plans/unlocked-while-a-person-has-asked.plan")),
+        ("unqueued-before-another-pipeline", include_str!("sim/plans/unqueued-before-another-pipeline.plan")),
         (
             "unlocked-while-a-hook-of-a-lost-deploy-runs",
             include_str!("sim/plans/unlocked-while-a-hook-of-a-lost-deploy-runs.plan"),

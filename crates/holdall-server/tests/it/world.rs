@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdall_engine::time::{Span, Timestamp};
 use holdall_engine::version::Version;
-use holdall_protocol::api::{Act, ActAnswer, ActRequest, AuditEntry, Hold, Preview};
+use holdall_protocol::api::{AcquireRequest, Act, ActAnswer, ActRequest, AuditEntry, Hold, Preview};
 use holdall_protocol::worker::{Assignment, Ending, ResourceResult, StepSpec};
-use holdall_server::acts::{self, Actor};
+use holdall_server::acts::{self, Acquired, Actor};
 use holdall_server::duty::{schedule, track};
 use holdall_server::error::Error;
 use holdall_server::query;
@@ -96,6 +96,36 @@ impl World {
             versions::versions_save(tx, row.scope.expect("a scope"), &[new], now)?;
             Ok(())
         });
+    }
+
+    /// Pushes the first version of both services, which goes to production.
+    pub fn push_first(&mut self) {
+        self.push("api", "api-1");
+        self.push("admin", "admin-1");
+        self.run();
+    }
+
+    /// What bob gets who asks for a lock and would wait for it; `place`: that he has in its queue.
+    pub fn ask_for_lock(&mut self, environment: &str, place: Option<String>) -> Result<Acquired, Error> {
+        let request = AcquireRequest { reason: "load test".to_owned(), wait: true, place, ..AcquireRequest::default() };
+        let (now, name) = (self.now, environment.to_owned());
+        self.store.write_blocking(move |tx| acts::acquire(tx, &bob(), &name, &request, "secret-of-bob", now))
+    }
+
+    /// Lets bob take a lock that is free; gives its token.
+    pub fn take_lock(&mut self, environment: &str) -> String {
+        match self.ask_for_lock(environment, None) {
+            Ok(Acquired::Granted(granted)) => granted.token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lets bob give a lock back.
+    pub fn give_back(&mut self, environment: &str, token: String) {
+        let (now, name) = (self.now, environment.to_owned());
+        let was = self.store.write_blocking(move |tx| acts::release(tx, &bob(), &name, &token, None, now));
+        assert!(was.expect("the release"));
+        self.run();
     }
 
     /// Lets the scheduler and the worker go on until nothing moves.
@@ -292,6 +322,14 @@ impl World {
     }
 
     /// The newest build of a job of an environment.
+    /// The builds of a pipeline of one's own, oldest first.
+    pub fn pipeline_builds(&self, team: &str, pipeline: &str) -> Vec<BuildRow> {
+        let mut all = self.write(|tx, _| builds::build_list(tx, None, 100_000));
+        all.retain(|build| build.team == team && build.pipeline_name == pipeline);
+        all.sort_by_key(|build| build.id);
+        all
+    }
+
     pub fn build(&self, name: &str, job: &str) -> BuildRow {
         let (name, job) = (name.to_owned(), job.to_owned());
         self.write(move |tx, _| {
@@ -300,6 +338,10 @@ impl World {
             Ok(builds::build_list_of_job(tx, job.id, None, 1)?.remove(0))
         })
     }
+}
+
+fn bob() -> Actor {
+    Actor { name: "bob".to_owned(), origin: "cli" }
 }
 
 fn describe(deployment: &DeploymentRow) -> String {

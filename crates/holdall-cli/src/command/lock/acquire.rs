@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use clap::Args;
-use holdall_protocol::api::{AcquireAnswer, AcquireRequest, Done, Granted, LockMode, Preview, ReleaseRequest};
+use holdall_protocol::api::{AcquireAnswer, AcquireRequest, Done, Granted, LockMode, Preview, ReleaseRequest, code};
 use nix::sys::signal::Signal;
 
 use crate::act::parse_duration;
@@ -138,6 +138,10 @@ pub fn take(
                 if unreachable.get_or_insert_with(std::time::Instant::now).elapsed() > Duration::from_secs(120) {
                     return Err(ClientError::Transport(why).into());
                 }
+            }
+            Err(ClientError::Refused { body, .. }) if request.place.is_some() && body.code == code::LOCK_LOST => {
+                output::note(&format!("the place in the queue of {environment} has lapsed; queueing again"));
+                request.place = None;
             }
             Err(error) => return Err(taken_by_other(error, environment)),
         }

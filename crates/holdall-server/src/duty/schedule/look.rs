@@ -95,9 +95,11 @@ fn look_at(tx: &mut Tx<'_>, id: JobId, explain: Explain) -> Result<Option<Look>,
     if judge.is_none() {
         looked.view.automatic_holds.extend(looked.environment.as_ref().and_then(restored));
     }
+    let mut refused = None;
     if let Some(demand) = &looked.spec.demand {
         if looked.spec.role.is_none() && allows(tx, &demand.environment, &looked.view.pipeline)? != Some(true) {
-            looked.view.inputs.holds.push(not_allowed(&demand.environment, &looked.view.pipeline));
+            refused = Some(not_allowed(&demand.environment, &looked.view.pipeline));
+            looked.view.inputs.holds.extend(refused.clone());
         }
         // A lock that nobody has asked for yet has no row.
         let view = match locks::lock_find(tx, &demand.environment)? {
@@ -144,7 +146,11 @@ fn look_at(tx: &mut Tx<'_>, id: JobId, explain: Explain) -> Result<Option<Look>,
         None => Vec::new(),
     };
     for build in &pending {
-        let fixed = fix(tx, &mut looked, build, judge.as_ref())?;
+        let mut fixed = fix(tx, &mut looked, build, judge.as_ref())?;
+        if let Some(fixed) = &mut fixed {
+            // That it has its inputs from the start does not let it have the lock.
+            fixed.holds.extend(refused.clone());
+        }
         looked.view.pending.push(PendingView {
             id: build.id,
             name: build.name.clone(),
@@ -303,10 +309,12 @@ fn beside(tx: &mut Tx<'_>, looked: &Look, deployment: &DeploymentView) -> Result
     let mut newest: BTreeMap<JobId, BuildRow> = BTreeMap::new();
     for build in builds::build_list_of_deployment(tx, deployment.id)? {
         if build.status == BuildStatus::Started && (ends || role_of(tx, &build)? == Some(Role::Signal)) {
-            holds.push(Hold::new(
-                Code::SerialGroup,
-                format!("{} {} of deployment {} runs", build.job_name, build.name, deployment.number),
-            ));
+            let (job, name) = (&build.job_name, &build.name);
+            holds.push(
+                Hold::new(Code::SerialGroup, format!("{job} {name} of deployment {} runs", deployment.number))
+                    .since(build.started_at)
+                    .by(format!("the end of {job} {name}")),
+            );
         }
         // The oldest comes first.
         newest.insert(build.job, build);

@@ -19,6 +19,8 @@ pub struct Duties {
     timers: watch::Receiver<u64>,
     checks: watch::Receiver<u64>,
     next_timer: Option<Timestamp>,
+    /// When it was to be looked who is lost, where something kept everybody from it.
+    overdue: Option<Timestamp>,
     next_check: Option<Timestamp>,
     /// When they look in any case, in seconds that have passed.
     in_any_case: i64,
@@ -37,6 +39,7 @@ impl Duties {
             timers: woken(store.signals().timers()),
             checks: woken(store.signals().checks()),
             next_timer: None,
+            overdue: None,
             next_check: None,
             in_any_case: 0,
             missed: false,
@@ -46,6 +49,11 @@ impl Duties {
     /// Something was written of which nobody was told.
     pub fn nobody_was_woken(&mut self) {
         self.missed = true;
+    }
+
+    /// It was to be looked at `due` who is lost, and for a while nobody could be heard.
+    pub fn nobody_looked(&mut self, due: Timestamp) {
+        self.overdue = self.overdue.or(Some(due));
     }
 
     pub fn may_have_missed_something(&self) -> bool {
@@ -143,13 +151,17 @@ fn checker(sim: &mut Sim) -> Result<(), Broken> {
 
 fn watcher(sim: &mut Sim) -> Result<bool, Broken> {
     let now = sim.now;
+    let overdue = sim.duties.overdue;
     match sim.look_at(watcher::next) {
-        Ok(next) if next.is_none_or(|next| next >= now) => return Ok(false),
+        Ok(next) if overdue.is_none() && next.is_none_or(|next| next >= now) => return Ok(false),
         Ok(_) => {}
         Err(failure) => return again(failure).map(|()| true),
     }
-    match sim.write(|tx, now| Ok(watcher::lose(tx, now)?)) {
-        Ok(_) => Ok(true),
+    match sim.write(move |tx, now| Ok(watcher::look(tx, overdue.unwrap_or(now), now)?)) {
+        Ok(_) => {
+            sim.duties.overdue = None;
+            Ok(true)
+        }
         Err(failure) => again(failure).map(|()| true),
     }
 }

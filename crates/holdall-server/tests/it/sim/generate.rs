@@ -2,7 +2,7 @@
 
 use holdall_store::testing::Fault;
 
-use super::op::{Change, How, Op, Qa, Way};
+use super::op::{Change, How, Op, Qa, SET_AHEAD, Way};
 use super::system::TOOLS;
 
 /// A sequence of numbers that looks like chance (splitmix64).
@@ -234,7 +234,7 @@ fn of_time(chance: &mut Chance) -> Op {
         1 => Op::Stall,
         2 => Op::Go,
         3 => Op::Clock { seconds: 1 },
-        _ => Op::Clock { seconds: [5, 20, 40, 90, 400][chance.below(5)] },
+        _ => Op::Clock { seconds: [5, 20, 40, 90, 400, SET_AHEAD][chance.below(6)] },
     }
 }
 

@@ -7,7 +7,11 @@ use std::str::FromStr;
 
 use holdall_store::testing::Fault;
 
+/// From how many seconds on the clock is set ahead, rather than that time passes.
+pub const SET_AHEAD: i64 = 3600;
+
 /// How a step ends.
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Ok,
@@ -208,7 +212,7 @@ pub enum Op {
         change: Change,
         now: bool,
     },
-    /// Time passes, or the clock is set back.
+    /// Time passes, or the clock is set back; or it is set ahead, by an hour or more.
     Clock {
         seconds: i64,
     },

@@ -19,7 +19,7 @@ use holdall_store::{
 };
 
 use super::duties::Duties;
-use super::op::{Change, How, Op, Way};
+use super::op::{Change, How, Op, SET_AHEAD, Way};
 use super::place::Place;
 use super::rules::{Broken, Rules};
 use super::shown::Stand;
@@ -293,10 +293,15 @@ impl Sim {
                 }
                 Ok(())
             }
+            Op::Clock { seconds } if *seconds >= SET_AHEAD => {
+                self.duties.nobody_looked(self.now);
+                self.now = self.now + Span::seconds(*seconds);
+                Ok(())
+            }
             Op::Clock { seconds } => {
                 self.pass(*seconds);
                 // A server's own time goes back only from one process to the next.
-                self.after_start()
+                if *seconds < 0 { self.after_start() } else { Ok(()) }
             }
             Op::Stall => {
                 self.stalled = true;
