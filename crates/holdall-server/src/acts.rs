@@ -12,7 +12,7 @@ mod names;
 mod picture;
 
 use holdall_engine::time::Timestamp;
-use holdall_protocol::api::{Act, ActAnswer, ActRequest, Made, Preview, code};
+use holdall_protocol::api::{Act, ActAnswer, ActRequest, Made, Preview, Time, code};
 use holdall_store::Tx;
 use holdall_store::audit::{AuditRow, audit_add};
 
@@ -65,6 +65,7 @@ pub fn act(tx: &mut Tx<'_>, actor: &Actor, request: &ActRequest, now: Timestamp)
         return Err(Refusal::new(422, code::REASON_REQUIRED, message).into());
     }
     let reason = with_ticket(reason, request.ticket.as_deref());
+    must_end_later(&request.act, now)?;
     // What is due anyway is not this act's doing.
     schedule_all(tx, now)?;
     if request.dry_run {
@@ -82,6 +83,16 @@ pub fn act(tx: &mut Tx<'_>, actor: &Actor, request: &ActRequest, now: Timestamp)
         return Err(refusal.into());
     }
     Ok(ActAnswer { preview, done: true, made })
+}
+
+/// What ends at once holds nothing, and would take the place of what does.
+fn must_end_later(act: &Act, now: Timestamp) -> Result<(), Error> {
+    match act.until() {
+        Some(until) if until.0 <= now.0 => {
+            Err(Error::invalid(format!("{until} is past: it is {} now; give a time to come", Time(now.0))))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn with_ticket(reason: Option<&str>, ticket: Option<&str>) -> Option<String> {

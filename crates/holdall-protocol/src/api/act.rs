@@ -325,6 +325,34 @@ impl Act {
         }
     }
 
+    /// When what it does ends by itself, where that was said.
+    pub fn until(&self) -> Option<Time> {
+        match self {
+            Act::Pin { until, .. } | Act::Disable { until, .. } | Act::Freeze { until, .. } => *until,
+            Act::Unpin { .. }
+            | Act::Enable { .. }
+            | Act::Assemble { .. }
+            | Act::Deploy { .. }
+            | Act::RollBack { .. }
+            | Act::ClearSuspect { .. }
+            | Act::EnvironmentConfirm { .. }
+            | Act::Unfreeze { .. }
+            | Act::LockRelease { .. }
+            | Act::ForceUnlock { .. }
+            | Act::JobTrigger { .. }
+            | Act::JobPause { .. }
+            | Act::JobUnpause { .. }
+            | Act::BuildAbort { .. }
+            | Act::BuildRerun { .. }
+            | Act::PipelinePause { .. }
+            | Act::PipelineUnpause { .. }
+            | Act::PipelineDestroy { .. }
+            | Act::PipelineSet { .. }
+            | Act::SystemSet { .. }
+            | Act::SystemDestroy { .. } => None,
+        }
+    }
+
     /// Whether it holds something back or overrides something, and so needs a reason (release model, section 7).
     pub fn needs_reason(&self) -> bool {
         match self {

@@ -11,6 +11,7 @@ mod hostile;
 mod locks;
 mod loss;
 mod puts;
+mod refusals;
 mod release;
 mod renames;
 mod sim;
