@@ -32,6 +32,14 @@ pub(crate) fn system(tx: &mut Tx<'_>, name: &str) -> Result<SystemRow, Error> {
 
 pub(crate) fn environment(tx: &mut Tx<'_>, system_name: &str, name: &str) -> Result<EnvironmentRow, Error> {
     let row = system(tx, system_name)?;
-    holdall_store::environments::environment_find(tx, row.id, name)?
-        .ok_or_else(|| Error::not_found(format!("environment {name} in system {system_name}")))
+    match holdall_store::environments::environment_find(tx, row.id, name)? {
+        Some(found) => Ok(found),
+        None => Err(no_environment(Some(system_name), name)),
+    }
+}
+
+/// That there is no such environment, in a system or in any.
+pub(crate) fn no_environment(system_name: Option<&str>, name: &str) -> Error {
+    let place = system_name.map(|system| format!(" in system {system}")).unwrap_or_default();
+    Error::not_found(format!("environment {name}{place}"))
 }

@@ -25,8 +25,13 @@ pub struct AuditArgs {
 
 /// Prints the log.
 pub fn run(ctx: &Context, args: AuditArgs) -> Result<(), CliError> {
+    // A name says which environment only together with its system.
+    let system = match &args.environment {
+        Some(environment) => Some(ctx.system_of(&args.system, environment)?),
+        None => args.system.system.clone(),
+    };
     let mut query = Vec::new();
-    query.extend(args.system.system.as_ref().map(|system| format!("system={}", escape(system))));
+    query.extend(system.map(|system| format!("system={}", escape(&system))));
     query.extend(args.environment.as_ref().map(|environment| format!("environment={}", escape(environment))));
     let entries: Vec<AuditEntry> = ctx.client()?.list(&with_query("audit", &query), Some(args.limit as usize))?;
     args.output.print(&entries, |style| {

@@ -114,6 +114,21 @@ fn why_of_a_job_is_its_report() {
 }
 
 #[test]
+fn the_audit_log_of_an_environment_is_that_of_its_system() {
+    let fake = Fake::with_system(|seen| (seen.line() == "GET audit").then(|| list(json!([]))));
+    for (args, path) in [
+        (&["audit"][..], "audit"),
+        (&["audit", "--environment", "staging"], "audit?system=notify&environment=staging"),
+        (&["audit", "--environment", "staging", "--system", "other"], "audit?system=other&environment=staging"),
+    ] {
+        let ran = fake.run(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+        let seen = fake.seen_at("GET audit").pop().unwrap().path;
+        assert!(seen.starts_with(path), "{args:?}: {seen}");
+    }
+}
+
+#[test]
 fn the_status_of_an_answer_fixes_the_exit_code() {
     for (status, code) in
         [(400, 2), (401, 5), (403, 5), (404, 4), (409, 3), (413, 2), (422, 2), (423, 3), (429, 1), (500, 1), (503, 1)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::time;
 use crate::error::Error;
 
-/// Acts, newest first, with ids below `below`; all, or those on a system or on one of its environments.
+/// Acts, newest first, with ids below `below`; all, or those on a system or on environments of a name.
 pub fn list(
     tx: &mut Tx<'_>,
     system: Option<&str>,
@@ -16,9 +16,24 @@ pub fn list(
     below: Option<i64>,
     limit: i64,
 ) -> Result<Vec<AuditEntry>, Error> {
+    let rows = match targets(tx, system, environment)? {
+        Some(targets) => audit::audit_search(tx, &targets, below, limit)?,
+        None => audit::audit_list(tx, None, below, limit)?,
+    };
+    let known: Vec<String> = systems::system_list(tx)?.into_iter().map(|row| row.name).collect();
+    Ok(rows.into_iter().map(|row| entry(row, &known)).collect())
+}
+
+/// What the acts on a system, or on environments of a name, were done to; `None`: to anything.
+fn targets(tx: &mut Tx<'_>, system: Option<&str>, environment: Option<&str>) -> Result<Option<Vec<String>>, Error> {
+    let within = match (system, environment) {
+        (None, None) => return Ok(None),
+        (Some(name), _) => vec![super::system(tx, name)?],
+        (None, Some(_)) => systems::system_list(tx)?,
+    };
     let mut targets = Vec::new();
-    if let Some(name) = system {
-        let row = super::system(tx, name)?;
+    for row in within {
+        // Also those that its file has no more: what was done to them is still to be read.
         for known in environments::environment_list_all(tx, row.id)? {
             if environment.is_some_and(|wanted| wanted != known.name) {
                 continue;
@@ -26,19 +41,16 @@ pub fn list(
             targets.push(format!("lock/{}", known.name));
             let pipeline = holdall_store::pipelines::pipeline_get(tx, known.pipeline)?;
             targets.push(format!("{}/{}", pipeline.team, pipeline.name));
-            targets.push(format!("{name}/{}", known.name));
+            targets.push(format!("{}/{}", row.name, known.name));
         }
         if environment.is_none() {
-            targets.push(name.to_owned());
+            targets.push(row.name);
         }
     }
-    let rows = if system.is_some() {
-        audit::audit_search(tx, &targets, below, limit)?
-    } else {
-        audit::audit_list(tx, None, below, limit)?
-    };
-    let known: Vec<String> = systems::system_list(tx)?.into_iter().map(|row| row.name).collect();
-    Ok(rows.into_iter().map(|row| entry(row, &known)).collect())
+    match environment {
+        Some(name) if targets.is_empty() => Err(super::no_environment(system, name)),
+        _ => Ok(Some(targets)),
+    }
 }
 
 fn entry(row: AuditRow, systems: &[String]) -> AuditEntry {

@@ -3,6 +3,7 @@
 use holdall_engine::time::{Span, Timestamp};
 use holdall_protocol::api::{Act, PinTarget, TickTarget, Time};
 use holdall_server::error::{Error, Refusal};
+use holdall_server::query;
 
 use crate::world::World;
 
@@ -69,5 +70,37 @@ fn nothing_is_held_until_a_time_that_is_past() {
     let later = Timestamp(world.now.0) + Span::seconds(3600);
     for act in acts {
         world.act(act(Some(Time(later.0))));
+    }
+}
+
+#[test]
+fn the_audit_log_of_an_environment_has_nothing_of_others() {
+    let (mut world, _dir) = world();
+    for environment in ["staging", "production"] {
+        let (system, environment) = ("notify".to_owned(), environment.to_owned());
+        world.act(Act::Freeze { system, environment, at: None, until: None, deploy: false });
+    }
+    let list = |system: Option<&'static str>, environment: Option<&'static str>| {
+        let read = move |tx: &mut holdall_store::Tx<'_>| query::audit::list(tx, system, environment, None, 100);
+        world.store.write_blocking(read)
+    };
+    let touched = |system, environment| {
+        let entries = list(system, environment).unwrap();
+        entries.into_iter().map(|entry| entry.what).collect::<Vec<String>>()
+    };
+    for system in [None, Some("notify")] {
+        let staging = touched(system, Some("staging"));
+        assert!(staging.contains(&"notify/staging".to_owned()), "{staging:?}");
+        assert!(staging.iter().all(|what| what.contains("staging")), "{staging:?}");
+    }
+    assert_eq!(touched(None, None).len(), touched(Some("notify"), None).len());
+    for (system, environment, says) in [
+        (None, Some("nope"), "there is no environment nope"),
+        (Some("notify"), Some("nope"), "there is no environment nope in system notify"),
+        (Some("nope"), None, "there is no system nope"),
+        (Some("nope"), Some("staging"), "there is no system nope"),
+    ] {
+        let refused = refusal(list(system, environment));
+        assert_eq!((refused.status, &*refused.message), (404, says));
     }
 }
