@@ -17,6 +17,8 @@ use holdall_engine::time::Timestamp;
 use holdall_protocol::api::Time;
 use holdall_store::Tx;
 use holdall_store::environments::EnvironmentRow;
+use holdall_store::jobs::JobRow;
+use holdall_store::pipelines::PipelineRow;
 use holdall_store::systems::SystemRow;
 
 use crate::error::Error;
@@ -42,4 +44,15 @@ pub(crate) fn environment(tx: &mut Tx<'_>, system_name: &str, name: &str) -> Res
 pub(crate) fn no_environment(system_name: Option<&str>, name: &str) -> Error {
     let place = system_name.map(|system| format!(" in system {system}")).unwrap_or_default();
     Error::not_found(format!("environment {name}{place}"))
+}
+
+pub(crate) fn pipeline(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<PipelineRow, Error> {
+    holdall_store::pipelines::pipeline_find(tx, team, name)?
+        .ok_or_else(|| Error::not_found(format!("pipeline {team}/{name}")))
+}
+
+pub(crate) fn job(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<JobRow, Error> {
+    let row = pipeline(tx, team, pipeline_name)?;
+    holdall_store::jobs::job_find(tx, row.id, name)?
+        .ok_or_else(|| Error::not_found(format!("job {team}/{pipeline_name}/{name}")))
 }

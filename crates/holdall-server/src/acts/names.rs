@@ -4,34 +4,15 @@ use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, BuildRef, BuildStatus, PinTarget, TickTarget};
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, EnvironmentRow};
-use holdall_store::jobs::{self, JobRow};
-use holdall_store::pipelines::{self, PipelineRow};
+use holdall_store::pipelines;
 use holdall_store::resources::{self, ResourceRow};
-use holdall_store::systems::{self, SystemRow};
+use holdall_store::systems;
 use holdall_store::versions::{self, VersionRow};
 use holdall_store::{StoreError, Tx};
 
 use crate::error::Error;
+pub(super) use crate::query::{environment, job, pipeline, system};
 use crate::release::{EnvironmentSpec, environments_of};
-
-pub(super) fn system(tx: &mut Tx<'_>, name: &str) -> Result<SystemRow, Error> {
-    systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))
-}
-
-pub(super) fn environment(tx: &mut Tx<'_>, system_name: &str, name: &str) -> Result<EnvironmentRow, Error> {
-    let row = system(tx, system_name)?;
-    environments::environment_find(tx, row.id, name)?
-        .ok_or_else(|| Error::not_found(format!("environment {name} in system {system_name}")))
-}
-
-pub(super) fn pipeline(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<PipelineRow, Error> {
-    pipelines::pipeline_find(tx, team, name)?.ok_or_else(|| Error::not_found(format!("pipeline {team}/{name}")))
-}
-
-pub(super) fn job(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<JobRow, Error> {
-    let row = pipeline(tx, team, pipeline_name)?;
-    jobs::job_find(tx, row.id, name)?.ok_or_else(|| Error::not_found(format!("job {team}/{pipeline_name}/{name}")))
-}
 
 pub(super) fn resource(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<ResourceRow, Error> {
     let row = pipeline(tx, team, pipeline_name)?;

@@ -60,21 +60,21 @@ async fn list(State(app): State<App>, Query(asked): Query<BuildsAsked>) -> ApiRe
     Ok(Json(page_of(items, limit, |build| build.build.id)))
 }
 
-/// From names to ids.
+/// From names to ids; a name that nothing has is said, rather than that nothing was found.
 fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> Result<BuildFilter, Error> {
     let mut filter = BuildFilter { team: asked.team.clone(), status, ..BuildFilter::default() };
-    let mut wanted = None;
-    if asked.system.is_some() || asked.environment.is_some() {
-        let owners = environments::pipeline_owners(tx)?;
-        wanted = Some(
-            owners
-                .into_iter()
-                .filter(|owner| asked.system.as_ref().is_none_or(|name| *name == owner.system))
-                .filter(|owner| asked.environment.as_ref().is_none_or(|name| *name == owner.name))
-                .collect::<Vec<_>>(),
-        );
+    if let Some(name) = &asked.system {
+        query::system(tx, name)?;
     }
-    if let Some(owners) = &wanted {
+    if asked.system.is_some() || asked.environment.is_some() {
+        let owners: Vec<_> = environments::pipeline_owners(tx)?
+            .into_iter()
+            .filter(|owner| asked.system.as_ref().is_none_or(|name| *name == owner.system))
+            .filter(|owner| asked.environment.as_ref().is_none_or(|name| *name == owner.name))
+            .collect();
+        if let (Some(name), true) = (&asked.environment, owners.is_empty()) {
+            return Err(query::no_environment(asked.system.as_deref(), name));
+        }
         filter.pipelines = Some(owners.iter().map(|owner| owner.pipeline).collect());
         if let (Some(number), Some(owner)) = (asked.deployment, owners.first()) {
             let found = environments::deployment_find(tx, owner.environment, number)?
@@ -83,6 +83,9 @@ fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> 
         }
     }
     if let Some(name) = &asked.pipeline {
+        if let Some(team) = &asked.team {
+            query::pipeline(tx, team, name)?;
+        }
         let found = pipelines::pipeline_list(tx)?
             .into_iter()
             .filter(|row| row.name == *name && asked.team.as_ref().is_none_or(|team| *team == row.team))
@@ -92,6 +95,9 @@ fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> 
         filter.pipelines = Some(found);
     }
     if let Some(name) = &asked.job {
+        if let (Some(team), Some(pipeline)) = (&asked.team, &asked.pipeline) {
+            query::job(tx, team, pipeline, name)?;
+        }
         let within = match &filter.pipelines {
             Some(known) => known.clone(),
             None => pipelines::pipeline_list(tx)?.into_iter().map(|row| row.id).collect(),

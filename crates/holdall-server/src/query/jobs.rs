@@ -18,17 +18,6 @@ use crate::error::{Error, from_json};
 /// How many of its builds a job shows.
 const SHOWN_BUILDS: i64 = 30;
 
-fn find(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<PipelineRow, Error> {
-    pipelines::pipeline_find(tx, team, name)?.ok_or_else(|| Error::not_found(format!("pipeline {team}/{name}")))
-}
-
-fn find_job(tx: &mut Tx<'_>, team: &str, pipeline: &str, name: &str) -> Result<(PipelineRow, JobRow), Error> {
-    let row = find(tx, team, pipeline)?;
-    let job =
-        jobs::job_find(tx, row.id, name)?.ok_or_else(|| Error::not_found(format!("job {team}/{pipeline}/{name}")))?;
-    Ok((row, job))
-}
-
 /// All pipelines, or one team's.
 pub fn pipeline_list(tx: &mut Tx<'_>, team: Option<&str>) -> Result<Vec<PipelineSummary>, Error> {
     let owners = environments::pipeline_owners(tx)?;
@@ -55,7 +44,7 @@ fn pipeline_summary(row: PipelineRow, system: Option<String>) -> PipelineSummary
 
 /// A pipeline, whole.
 pub fn pipeline(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<PipelineDetail, Error> {
-    let row = find(tx, team, name)?;
+    let row = super::pipeline(tx, team, name)?;
     let config = pipelines::pipeline_config(tx, row.id)?;
     let system = environments::environment_of_pipeline(tx, row.id)?.map(|environment| environment.system_name);
     Ok(PipelineDetail {
@@ -85,7 +74,7 @@ fn in_group(patterns: &[String], job: &str) -> bool {
 
 /// The jobs of a pipeline, in the order in which they are written.
 pub fn list(tx: &mut Tx<'_>, team: &str, name: &str) -> Result<Vec<JobSummary>, Error> {
-    let row = find(tx, team, name)?;
+    let row = super::pipeline(tx, team, name)?;
     list_of(tx, row.id)
 }
 
@@ -116,10 +105,10 @@ fn summary(row: &JobRow, config: &Pipeline, latest: &[BuildRow]) -> JobSummary {
 
 /// A job, whole.
 pub fn detail(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> Result<JobDetail, Error> {
-    let (pipeline, row) = find_job(tx, team, pipeline_name, name)?;
+    let row = super::job(tx, team, pipeline_name, name)?;
     let spec: JobSpec = from_json(&row.spec)?;
-    let config = pipelines::pipeline_config(tx, pipeline.id)?;
-    let latest = builds::build_list_latest(tx, pipeline.id)?;
+    let config = pipelines::pipeline_config(tx, row.pipeline)?;
+    let latest = builds::build_list_latest(tx, row.pipeline)?;
     let chosen = look(tx, row.id)?.map(|look| look.inputs).unwrap_or_default();
     let mut inputs = Vec::new();
     for input in jobs::job_inputs(tx, row.id)? {
@@ -148,6 +137,6 @@ pub fn detail(tx: &mut Tx<'_>, team: &str, pipeline_name: &str, name: &str) -> R
 
 /// Everything that the resolution of a job's inputs depends on.
 pub fn history(tx: &mut Tx<'_>, team: &str, pipeline: &str, name: &str) -> Result<Document, Error> {
-    let (_, row) = find_job(tx, team, pipeline, name)?;
+    let row = super::job(tx, team, pipeline, name)?;
     holdall_store::history::export(tx, row.id)?.ok_or_else(|| Error::not_found(format!("job {team}/{pipeline}/{name}")))
 }

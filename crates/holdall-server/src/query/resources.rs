@@ -34,6 +34,9 @@ pub fn list(
     system: Option<&str>,
 ) -> Result<Vec<ResourceSummary>, Error> {
     let system = system.map(|name| super::system(tx, name)).transpose()?.map(|row| row.id);
+    if let (Some(team), Some(name)) = (&team, &pipeline) {
+        super::pipeline(tx, team, name)?;
+    }
     let found = resources::resource_search(tx, &ResourceFilter { team, pipeline, system })?;
     Ok(found
         .into_iter()

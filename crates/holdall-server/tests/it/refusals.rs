@@ -5,7 +5,8 @@ use holdall_protocol::api::{Act, PinTarget, TickTarget, Time};
 use holdall_server::error::{Error, Refusal};
 use holdall_server::query;
 
-use crate::world::World;
+use crate::support::{Place, TestServer};
+use crate::world::{SYSTEM, World};
 
 /// With a bag that is live everywhere, and the folder where it is.
 fn world() -> (World, tempfile::TempDir) {
@@ -102,5 +103,35 @@ fn the_audit_log_of_an_environment_has_nothing_of_others() {
     ] {
         let refused = refusal(list(system, environment));
         assert_eq!((refused.status, &*refused.message), (404, says));
+    }
+}
+
+#[test]
+fn a_list_of_what_there_is_not_is_no_empty_list() {
+    let server = TestServer::start(&Place::sqlite());
+    let act = serde_json::json!({"act": {"act": "system_set", "text": SYSTEM}});
+    let _: serde_json::Value = server.ask("POST", "/acts", &act);
+    for (path, says) in [
+        ("/builds?team=nope&pipeline=a", "pipeline nope/a"),
+        ("/builds?team=preview&pipeline=deploy-notify&job=nope", "job preview/deploy-notify/nope"),
+        ("/builds?environment=nope", "environment nope"),
+        ("/builds?system=notify&environment=nope", "environment nope in system notify"),
+        ("/builds?system=nope", "system nope"),
+        ("/resources?team=a&pipeline=nope", "pipeline a/nope"),
+        ("/pipelines/a/nope/jobs", "pipeline a/nope"),
+        ("/audit?environment=nope", "environment nope"),
+    ] {
+        let answer = server.send("GET", path, &());
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
+        assert_eq!(answer.json()["message"], format!("there is no {says}"), "{path}");
+    }
+    for path in [
+        "/builds?team=preview&pipeline=deploy-notify&job=start-deploy",
+        "/builds?environment=production",
+        "/builds?system=notify",
+        "/resources?team=preview&pipeline=deploy-notify",
+    ] {
+        let answer = server.send("GET", path, &());
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
 }
