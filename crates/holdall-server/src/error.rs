@@ -1,5 +1,6 @@
 //! What can go wrong when something is done to the server's state.
 
+use holdall_config::diagnostic::did_you_mean;
 use holdall_engine::report::Hold;
 use holdall_protocol::api::{Diagnostic, Preview, code};
 use holdall_store::StoreError;
@@ -32,6 +33,8 @@ pub struct Refusal {
     pub diagnostics: Vec<Diagnostic>,
     /// What the act would do now, where that has changed.
     pub preview: Option<Box<Preview>>,
+    /// Names that are spelt like one that there is not.
+    pub did_you_mean: Vec<String>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -51,6 +54,7 @@ impl Refusal {
             holds: Vec::new(),
             diagnostics: Vec::new(),
             preview: None,
+            did_you_mean: Vec::new(),
         }
     }
 
@@ -77,6 +81,13 @@ impl Error {
     /// There is no such thing (or it is not the asker's to see).
     pub fn not_found(what: impl std::fmt::Display) -> Error {
         Refusal::new(404, code::NOT_FOUND, format!("there is no {what}")).into()
+    }
+
+    /// There is no such thing, and what there is of its kind: the name that is spelt like it is told.
+    pub fn unknown<'a>(what: impl std::fmt::Display, name: &str, known: impl IntoIterator<Item = &'a String>) -> Error {
+        let mut refusal = Refusal::new(404, code::NOT_FOUND, format!("there is no {what}"));
+        refusal.did_you_mean.extend(did_you_mean(name, known.into_iter().map(String::as_str)).map(str::to_owned));
+        refusal.into()
     }
 
     /// What was asked for makes no sense.

@@ -325,7 +325,7 @@ pub fn take_waiting(tx: &mut Tx<'_>, environment: &EnvironmentRow, now: Timestam
 
 /// Takes a system out of use: refused while a lock of it is held.
 pub fn destroy(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<(), Error> {
-    let system = systems::system_find(tx, name)?.ok_or_else(|| Error::not_found(format!("system {name}")))?;
+    let system = crate::query::system(tx, name)?;
     for row in environments::environment_list(tx, system.id)? {
         must_be_free(tx, &row, "destroyed")?;
         pipelines::destroy(tx, row.pipeline, now)?;

@@ -28,7 +28,7 @@ pub(super) fn service(
     environment_name: Option<&str>,
 ) -> Result<Vec<(EnvironmentRow, ResourceRow)>, Error> {
     let row = system(tx, system_name)?;
-    let mut found = Vec::new();
+    let (mut found, mut known) = (Vec::new(), Vec::new());
     for environment in environments::environment_list(tx, row.id)? {
         let spec = EnvironmentSpec::of(&environment)?;
         if environment_name.is_some_and(|wanted| wanted != environment.name) {
@@ -43,14 +43,21 @@ pub(super) fn service(
             }
             continue;
         }
-        if let Some(resource) = resources::resource_find(tx, environment.pipeline, name)? {
-            found.push((environment, resource));
+        match resources::resource_find(tx, environment.pipeline, name)? {
+            Some(resource) => found.push((environment, resource)),
+            None => known.extend(services(tx, &environment)?),
         }
     }
     if found.is_empty() {
-        return Err(Error::not_found(format!("service {name} in system {system_name}")));
+        return Err(Error::unknown(format!("service {name} in system {system_name}"), name, &known));
     }
     Ok(found)
+}
+
+/// The names of the services that an environment packs.
+fn services(tx: &mut Tx<'_>, packing: &EnvironmentRow) -> Result<Vec<String>, StoreError> {
+    let all = resources::resource_list(tx, packing.pipeline)?;
+    Ok(all.into_iter().filter(|row| !pipelines::is_release_type(&row.kind)).map(|row| row.name).collect())
 }
 
 /// The one version of a resource that a text means: `KEY:VALUE`, several of them separated by commas, or the

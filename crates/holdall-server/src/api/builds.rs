@@ -73,7 +73,7 @@ fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> 
             .filter(|owner| asked.environment.as_ref().is_none_or(|name| *name == owner.name))
             .collect();
         if let (Some(name), true) = (&asked.environment, owners.is_empty()) {
-            return Err(query::no_environment(asked.system.as_deref(), name));
+            return Err(query::no_environment(tx, asked.system.as_deref(), name)?);
         }
         filter.pipelines = Some(owners.iter().map(|owner| owner.pipeline).collect());
         if let (Some(number), Some(owner)) = (asked.deployment, owners.first()) {

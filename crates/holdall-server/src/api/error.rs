@@ -125,6 +125,7 @@ fn refused(refusal: Refusal) -> ApiError {
         details.held = refusal.holds.iter().map(wire_hold).collect();
         details.diagnostics = refusal.diagnostics;
         details.preview = refusal.preview;
+        details.did_you_mean = refusal.did_you_mean;
     })
 }
 

@@ -48,7 +48,7 @@ fn targets(tx: &mut Tx<'_>, system: Option<&str>, environment: Option<&str>) -> 
         }
     }
     match environment {
-        Some(name) if targets.is_empty() => Err(super::no_environment(system, name)),
+        Some(name) if targets.is_empty() => Err(super::no_environment(tx, system, name)?),
         _ => Ok(Some(targets)),
     }
 }

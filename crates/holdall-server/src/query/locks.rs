@@ -14,7 +14,10 @@ use crate::release::bags::{Judge, bag_number};
 
 /// A lock by its environment's name.
 pub fn lock(tx: &mut Tx<'_>, name: &str) -> Result<LockDetail, Error> {
-    let id = locks::lock_find(tx, name)?.ok_or_else(|| Error::not_found(format!("lock or environment {name}")))?;
+    let Some(id) = locks::lock_find(tx, name)? else {
+        let known: Vec<String> = locks::lock_list(tx)?.into_iter().map(|(_, name)| name).collect();
+        return Err(Error::unknown(format!("lock or environment {name}"), name, &known));
+    };
     detail(tx, id, name)
 }
 

@@ -135,3 +135,27 @@ fn a_list_of_what_there_is_not_is_no_empty_list() {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
 }
+
+#[test]
+fn a_name_that_is_nearly_that_of_something_is_told_with_it() {
+    let server = TestServer::start(&Place::sqlite());
+    let act = serde_json::json!({"act": {"act": "system_set", "text": SYSTEM}});
+    let _: serde_json::Value = server.ask("POST", "/acts", &act);
+    for (path, meant) in [
+        ("/systems/notfy", Some("notify")),
+        ("/systems/notify/environments/stagign", Some("staging")),
+        ("/systems/notify/environments/elsewhere", None),
+        ("/audit?environment=productoin", Some("production")),
+        ("/jobs/staging/deploy-notify/start-deplyo", Some("start-deploy")),
+        ("/pipelines/stagin/deploy-notify/jobs", Some("staging/deploy-notify")),
+        ("/locks/stagin", Some("staging")),
+    ] {
+        let answer = server.send("GET", path, &());
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
+        let told = answer.json()["details"]["did_you_mean"][0].as_str().map(str::to_owned);
+        assert_eq!(told.as_deref(), meant, "{path}");
+    }
+    let target = PinTarget::Service { system: "notify".to_owned(), service: "apii".to_owned(), environment: None };
+    let answer = server.send("POST", "/acts", &serde_json::json!({"act": Act::Unpin { target }}));
+    assert_eq!(answer.json()["details"]["did_you_mean"], serde_json::json!(["api"]), "{answer:?}");
+}
