@@ -1,6 +1,9 @@
 //! A connection to either database, and the transaction that closures work with.
 
 use std::collections::HashMap;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use postgres::fallible_iterator::FallibleIterator;
@@ -33,7 +36,8 @@ pub(crate) struct PostgresConnection {
 
 impl Connection {
     /// Opens a SQLite file, making it where there is none.
-    pub(crate) fn sqlite(path: &std::path::Path, read_only: bool) -> Result<Connection, StoreError> {
+    pub(crate) fn sqlite(path: &Path, read_only: bool) -> Result<Connection, StoreError> {
+        keep_private(path);
         let connection = rusqlite::Connection::open(path)?;
         connection.execute_batch(dialect::SQLITE_SETUP)?;
         // A plan that depends on the values of parameters is made anew each time: with partial indexes, that was half
@@ -122,6 +126,23 @@ impl Connection {
         match self {
             Connection::Sqlite(_) => dialect::sqlite_ddl(text),
             Connection::Postgres(_) => dialect::postgres_ddl(text),
+        }
+    }
+}
+
+/// Sees to it that only the owner of a SQLite file, and of those that SQLite keeps beside it, can read it: it holds
+/// credentials, and the folder around it may be open to everyone. SQLite gives what it makes beside a file the file's mode.
+///
+/// A file that is there is never opened here: closing it would take away the locks that SQLite has on it in this process.
+fn keep_private(path: &Path) {
+    // Whatever does not work, SQLite says in its words when it opens the file.
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    for beside in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(beside);
+        if std::fs::metadata(&name).is_ok_and(|known| known.is_file() && known.permissions().mode() & 0o077 != 0) {
+            // A file of somebody else stays as it is.
+            let _ = std::fs::set_permissions(&name, Permissions::from_mode(0o600));
         }
     }
 }
@@ -478,6 +499,23 @@ mod tests {
             config.get_keepalives_idle().as_secs(),
             config.get_keepalives_interval().map(|every| every.as_secs()),
         )
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_database() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("new.sqlite");
+        let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        for _ in 0..2 {
+            let store = crate::Store::open_sqlite(&path).unwrap();
+            for name in ["new.sqlite", "new.sqlite-wal", "new.sqlite-shm"] {
+                assert_eq!(mode(name), 0o600, "{name}");
+            }
+            drop(store);
+            // One of an older version, the second time.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        }
     }
 
     #[test]
