@@ -234,6 +234,15 @@ impl BagName {
     }
 }
 
+/// Refuses what is no address of a PostgreSQL database. It is not repeated: there may be a password in it.
+pub fn database_url(url: &str) -> Result<(), CliError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(());
+    }
+    Err(CliError::invalid("the address of the database is not postgres://USER@HOST/NAME")
+        .hint("without --database (and HOLDALL_DATABASE) there is SQLite in the data folder"))
+}
+
 fn parts(text: &str) -> Vec<&str> {
     let parts: Vec<&str> = text.split('/').collect();
     if parts.iter().any(|part| part.is_empty()) { Vec::new() } else { parts }

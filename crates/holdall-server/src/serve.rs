@@ -130,7 +130,7 @@ fn process(pid: &Option<String>) -> String {
 fn listen_cause(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "another program has that port; stop it, or choose another one with `--listen HOST:PORT`".to_owned()
+            "another program has that port; stop it, or choose another one with `--listen IP:PORT`".to_owned()
         }
         std::io::ErrorKind::PermissionDenied => {
             "that port needs a right that this user does not have; choose one above 1023".to_owned()
@@ -505,7 +505,7 @@ mod tests {
             ServeError::Listen { address: DEFAULT_LISTEN, source: std::io::Error::from(std::io::ErrorKind::AddrInUse) };
         assert_eq!(
             listen.to_string(),
-            "cannot listen on 127.0.0.1:4650: another program has that port; stop it, or choose another one with `--listen HOST:PORT`"
+            "cannot listen on 127.0.0.1:4650: another program has that port; stop it, or choose another one with `--listen IP:PORT`"
         );
     }
 }

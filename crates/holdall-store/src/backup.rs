@@ -73,7 +73,7 @@ pub enum BackupError {
     #[error("the backup cannot be read: {0}")]
     Read(#[source] io::Error),
     /// It is something else, or was changed.
-    #[error("line {line} is not of a backup of holdall: {why}; take another backup")]
+    #[error("line {line} is not of a backup of holdall: {why}")]
     Damaged {
         /// Which line.
         line: u64,
@@ -81,7 +81,7 @@ pub enum BackupError {
         why: String,
     },
     /// Its end is missing.
-    #[error("the backup ends after line {0} and is cut short; take another backup")]
+    #[error("the backup ends after line {0} and is cut short")]
     CutShort(u64),
     /// A newer program wrote it.
     #[error(

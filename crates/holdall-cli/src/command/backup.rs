@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{CliError, Kind};
+use crate::names::database_url;
 use crate::output::{OutputArgs, plain};
 
 /// Writes a backup of everything that the server keeps into a file
@@ -46,8 +47,8 @@ pub struct BackupArgs {
 pub struct RestoreArgs {
     /// The backup
     file: PathBuf,
-    /// The data folder of the server to come, on SQLite
-    #[arg(long, value_name = "DIR", required_unless_present = "database", conflicts_with = "database")]
+    /// The data folder of the server to come, on SQLite; either this or `--database` is needed
+    #[arg(long, value_name = "DIR", conflicts_with = "database")]
     data_dir: Option<PathBuf>,
     /// An empty PostgreSQL database
     #[arg(long, value_name = "postgres://...")]
@@ -87,9 +88,8 @@ impl From<SiteError> for CliError {
         let kind = match &error {
             SiteError::Folder(holdall_server::serve::ServeError::InUse { .. })
             | SiteError::Backup { source: BackupError::NotEmpty(_), .. } => Kind::Held,
-            SiteError::Nothing(_) => Kind::NotFound,
-            SiteError::Backup { source: BackupError::Damaged { .. } | BackupError::CutShort(_), .. } => Kind::Invalid,
-            SiteError::Folder(_) | SiteError::Backup { .. } => Kind::Failed,
+            SiteError::File(BackupError::Read(_)) | SiteError::Folder(_) | SiteError::Backup { .. } => Kind::Failed,
+            SiteError::Nothing(_) | SiteError::File(_) => Kind::Invalid,
         };
         CliError::new(kind, error.to_string())
     }
@@ -98,8 +98,9 @@ impl From<SiteError> for CliError {
 /// Writes a backup.
 pub fn run(ctx: &Context, args: BackupArgs) -> Result<(), CliError> {
     refuse_overwriting(&args)?;
+    let site = site(args.data_dir.as_ref(), args.database.as_deref())?;
     let mut draft = Draft::new(&args.file)?;
-    match site(args.data_dir.as_ref(), args.database.as_ref()) {
+    match site {
         Some(site) => {
             restore::back_up(&site, &mut draft)?;
         }
@@ -127,18 +128,21 @@ fn refuse_overwriting(args: &BackupArgs) -> Result<(), CliError> {
         .hint("give another name, or write over it with --force"))
 }
 
-fn site(data_dir: Option<&PathBuf>, database: Option<&String>) -> Option<Site> {
-    data_dir.cloned().map(Site::Folder).or_else(|| database.cloned().map(Site::Postgres))
+fn site(data_dir: Option<&PathBuf>, database: Option<&str>) -> Result<Option<Site>, CliError> {
+    database.map(database_url).transpose()?;
+    let postgres = || database.map(|url| Site::Postgres(url.to_owned()));
+    Ok(data_dir.cloned().map(Site::Folder).or_else(postgres))
 }
 
 fn verified(path: &Path) -> Result<Written, CliError> {
     let mut input = BufReader::new(open(path)?);
-    backup::verify(&mut input).map_err(|error| CliError::failed(format!("{}: {error}", path.display())))
+    backup::verify(&mut input)
+        .map_err(|error| CliError::failed(format!("{}: {error}", path.display())).hint("take the backup again"))
 }
 
 fn open(path: &Path) -> Result<File, CliError> {
     File::open(path).map_err(|error| {
-        let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
+        let kind = if error.kind() == io::ErrorKind::NotFound { Kind::Invalid } else { Kind::Failed };
         CliError::new(kind, format!("{} cannot be read: {error}", path.display()))
     })
 }
@@ -206,14 +210,23 @@ impl Drop for Draft {
 
 /// Restores a backup.
 pub fn run_restore(args: RestoreArgs) -> Result<(), CliError> {
-    let Some(site) = site(args.data_dir.as_ref(), args.database.as_ref()) else {
-        return Err(CliError::invalid("where is it to be restored").hint("add --data-dir DIR or --database URL"));
+    let Some(site) = site(args.data_dir.as_ref(), args.database.as_deref())? else {
+        return Err(CliError::invalid("where is it to be restored?")
+            .hint("add --data-dir DIR, or --database postgres://... for PostgreSQL"));
     };
     let file = open(&args.file)?;
     let bytes = file.metadata()?.len();
     let name = args.file.file_name().unwrap_or(args.file.as_os_str()).to_string_lossy();
     let mut input = BufReader::with_capacity(1 << 18, file);
-    let restored = restore::restore(&site, &name, &mut input, !args.dry_run)?;
+    let restored = restore::restore(&site, &name, &mut input, !args.dry_run).map_err(|error| match error {
+        SiteError::File(source @ (BackupError::Damaged { .. } | BackupError::CutShort(_))) => {
+            CliError::invalid(format!("{}: {source}", args.file.display())).hint("use another backup")
+        }
+        SiteError::File(source @ BackupError::Newer { .. }) => {
+            CliError::invalid(format!("{}: {source}", args.file.display()))
+        }
+        error => error.into(),
+    })?;
     let begun = restored.after;
     let view = RestoreView {
         done: !args.dry_run,

@@ -9,6 +9,7 @@ use holdall_worker::{Worker, WorkerConfig};
 
 use crate::client::discover::write_client_file;
 use crate::error::CliError;
+use crate::names::database_url;
 use crate::output::note;
 
 /// Runs a server, with a worker inside it
@@ -21,7 +22,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Where it listens
-    #[arg(long, value_name = "HOST:PORT", default_value_t = serve::DEFAULT_LISTEN)]
+    #[arg(long, value_name = "IP:PORT", default_value_t = serve::DEFAULT_LISTEN, value_parser = parse_listen)]
     listen: SocketAddr,
     /// A PostgreSQL database instead of SQLite in the data folder
     #[arg(long, value_name = "postgres://...", env = "HOLDALL_DATABASE", hide_env_values = true)]
@@ -35,6 +36,11 @@ pub struct ServeArgs {
     /// Another name by which it is addressed; may be given several times
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+}
+
+/// A name may have several addresses, and others tomorrow: where a server listens is one of them.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("not IP:PORT, like {} or [::1]:4650", serve::DEFAULT_LISTEN))
 }
 
 /// The worker inside a server; stopping it leaves its steps running.
@@ -67,6 +73,7 @@ impl From<ServeError> for CliError {
 /// Serves until a signal.
 pub fn run(args: ServeArgs) -> Result<(), CliError> {
     init_log();
+    args.database.as_deref().map(database_url).transpose()?;
     let mut config = ServeConfig::new(&args.data_dir, WorkerConfig::OWN_EXECUTABLE);
     config.listen = args.listen;
     config.database = args.database;

@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::client::discover::write_client_file;
 use crate::command::serve::{InsideWorker, init_log};
 use crate::error::{CliError, Kind};
+use crate::names::database_url;
 use crate::output;
 
 /// How long the first bag may take to production.
@@ -56,6 +57,7 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 /// Runs the demo until a signal, or with `--exit` until the first bag has arrived.
 pub fn run(args: DemoArgs) -> Result<(), CliError> {
     init_log();
+    args.database.as_deref().map(database_url).transpose()?;
     git::check_git().map_err(failed)?;
     let open = if args.reset { OwnFolder::reset } else { OwnFolder::open };
     let mut own = open(&args.dir).map_err(failed)?;

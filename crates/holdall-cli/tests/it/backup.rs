@@ -151,11 +151,34 @@ fn a_backup_that_is_cut_short_is_no_backup() {
     fs::write(&file, "no backup\n").unwrap();
     let ran = run_in(dir.path(), &["restore", path(&file), "--data-dir", "data"]);
     assert_eq!(ran.code, 2, "{}", ran.err);
-    assert!(ran.err.contains("line 1 is not of a backup of holdall"), "{}", ran.err);
+    let said = format!("holdall: {}: line 1 is not of a backup of holdall", path(&file));
+    assert!(ran.err.starts_with(&said) && ran.err.ends_with("  use another backup\n"), "{}", ran.err);
     let ran = run_in(dir.path(), &["restore", "nothing", "--data-dir", "data"]);
-    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let ran = run_in(dir.path(), &["restore", path(&file)]);
+    assert!(ran.code == 2 && ran.err.contains("--data-dir DIR, or --database postgres://"), "{}", ran.err);
     let ran = run_in(dir.path(), &["backup", "x", "--data-dir", "data"]);
-    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert_eq!(ran.code, 2, "{}", ran.err);
     assert!(ran.err.contains("there is no database in the data folder data"), "{}", ran.err);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_no_address_of_a_database_is_told_and_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("b.jsonl"), "").unwrap();
+    for url in ["sqlite:foo", "mysql://me:hush@db/x", "hush"] {
+        for command in [&["serve", "--data-dir", "data"][..], &["demo"], &["backup", "x"], &["restore", "b.jsonl"]] {
+            let ran = run_in(dir.path(), &[command, &["--database", url]].concat());
+            assert_eq!(ran.code, 2, "{command:?}: {}", ran.err);
+            assert!(ran.err.contains("postgres://USER@HOST/NAME") && !ran.err.contains("hush"), "{}", ran.err);
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was made");
+}
+
+#[test]
+fn a_server_that_is_to_listen_on_a_name_says_what_it_takes() {
+    let ran = run_in(Path::new("/"), &["serve", "--data-dir", "/nonexistent/x", "--listen", "localhost:4650"]);
+    assert!(ran.code == 2 && ran.err.contains("not IP:PORT, like 127.0.0.1:4650"), "{}", ran.err);
 }

@@ -49,7 +49,10 @@ pub enum SiteError {
         "there is no database in the data folder {}; give --database where the server uses PostgreSQL", .0.display()
     )]
     Nothing(PathBuf),
-    /// The backup, or the database.
+    /// The backup is none that can be restored.
+    #[error(transparent)]
+    File(BackupError),
+    /// The database, or what the backup is written to.
     #[error("{site}: {source}")]
     Backup {
         /// Which database.
@@ -94,7 +97,14 @@ pub fn restore(site: &Site, name: &str, input: &mut dyn BufRead, keep: bool) -> 
     {
         unmake(dir);
     }
-    restored.map_err(fails)
+    restored.map_err(|source| match source {
+        BackupError::Read(_) | BackupError::Damaged { .. } | BackupError::CutShort(_) | BackupError::Newer { .. } => {
+            SiteError::File(source)
+        }
+        BackupError::Store(_) | BackupError::Write(_) | BackupError::NotEmpty(_) | BackupError::Refused(_) => {
+            fails(source)
+        }
+    })
 }
 
 /// Removes a folder that was made for nothing.

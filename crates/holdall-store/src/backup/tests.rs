@@ -83,7 +83,7 @@ fn what_is_cut_short_changed_or_newer_is_refused_and_nothing_is_left() {
         let last = text.trim_end().rfind('\n').unwrap();
         for end in [last + 1, last, backup.len() - 1, backup.len() / 2] {
             let refused = refusal(&to.database, &backup[..end]);
-            assert!(refused.contains("cut short") && refused.contains("take another backup"), "{refused}");
+            assert!(refused.contains("cut short"), "{refused}");
             assert!(verify(&mut &backup[..end]).is_err());
         }
         for (changed, why) in [
