@@ -256,13 +256,16 @@ pub(super) fn release_own(
     }
     if outcome.sentences.is_empty() {
         let holders: Vec<&str> = holdings.iter().map(|holding| holding.name.as_str()).collect();
-        return Err(Error::refused(
-            match holders.is_empty() {
-                true => format!("{who} does not hold the lock of {environment}: nobody does"),
-                false => format!("{who} does not hold the lock of {environment}: {} does", holders.join(", ")),
-            },
-            format!("holdall lock force-unlock {environment} --reason \"...\""),
-        ));
+        return Err(match holders.is_empty() {
+            true => Error::refused(
+                format!("{who} does not hold the lock of {environment}: nobody does"),
+                format!("holdall lock show {environment}"),
+            ),
+            false => Error::refused(
+                format!("{who} does not hold the lock of {environment}: {} does", holders.join(", ")),
+                format!("holdall lock force-unlock {environment} --reason \"...\""),
+            ),
+        });
     }
     settle(tx, lock, environment, now)?;
     Ok(outcome)

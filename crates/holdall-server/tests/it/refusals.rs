@@ -159,3 +159,10 @@ fn a_name_that_is_nearly_that_of_something_is_told_with_it() {
     let answer = server.send("POST", "/acts", &serde_json::json!({"act": Act::Unpin { target }}));
     assert_eq!(answer.json()["details"]["did_you_mean"], serde_json::json!(["api"]), "{answer:?}");
 }
+
+#[test]
+fn a_lock_that_nobody_holds_is_not_to_be_taken_away() {
+    let (mut world, _dir) = world();
+    let refused = refusal(world.request(Act::LockRelease { environment: "preview".to_owned() }, None, false));
+    assert_eq!(refused.command.as_deref(), Some("holdall lock show preview"), "{}", refused.message);
+}
