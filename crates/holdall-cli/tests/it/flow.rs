@@ -87,7 +87,8 @@ fn breaks_production(demo: &Demo) {
     let hold = why.iter().find(|hold| hold["code"] == "test-failed");
     let hold = hold.unwrap_or_else(|| panic!("the failed test is not among {why:?}"));
     let sentence = hold["sentence"].as_str().unwrap();
-    for way_out in ["retry it", "holdall deploy production --bag N --take-over", "holdall rollback production"] {
+    for way_out in ["retry it", "holdall deploy production --bag N --take-over --reason", "holdall rollback production"]
+    {
         assert!(sentence.contains(way_out), "{sentence}");
     }
     assert!(hold["command"].as_str().unwrap().starts_with("holdall build rerun "), "{hold}");

@@ -155,8 +155,8 @@ fn trouble_hold(lock: &str, holder: &Holder, trouble: &Trouble) -> Hold {
         ),
         Code::TestFailed => (
             format!(
-                "{} failed: retry it alone, fix forward (holdall deploy {lock} --bag N --take-over), or roll back \
-                 (holdall rollback {lock})",
+                "{} failed: retry it alone, fix forward (holdall deploy {lock} --bag N --take-over --reason \"...\"), or \
+                 roll back (holdall rollback {lock} --reason \"...\")",
                 trouble.place
             ),
             format!("holdall build rerun {}", trouble.build),
@@ -164,7 +164,7 @@ fn trouble_hold(lock: &str, holder: &Holder, trouble: &Trouble) -> Hold {
         _ => (
             format!(
                 "{} failed: retry it (holdall build rerun {}), fix forward (holdall deploy {lock} --bag N \
-                 --take-over), or roll back",
+                 --take-over --reason \"...\"), or roll back",
                 trouble.place, trouble.build
             ),
             format!("holdall rollback {lock} --suspect all --reason \"...\""),
