@@ -80,7 +80,7 @@ struct UnpauseArgs {
     act: ActArgs,
 }
 
-/// Removes a pipeline with its history
+/// Takes a pipeline out of use; its builds and logs are kept
 #[derive(Debug, Args)]
 struct DestroyArgs {
     /// Which

@@ -41,6 +41,43 @@ fn the_help_of_every_command_is_as_it_was() {
     insta::assert_snapshot!("help", out);
 }
 
+/// A command and those below it, as the page of the commands has them.
+fn section(path: &[&str], out: &mut String) {
+    let ran = run(&[path, &["-h"]].concat());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{path:?}");
+    let below: Vec<String> = commands_in(&ran.out).into_iter().filter(|name| name != "help").collect();
+    let shown = ran.out.split("\nGlobal options:").next().unwrap_or_default().trim_end();
+    if !path.is_empty() {
+        let (level, about) = ("#".repeat(path.len() + 1), shown.lines().next().unwrap_or_default());
+        let text = if below.is_empty() { format!("```text\n{shown}\n```") } else { about.to_owned() };
+        out.push_str(&format!("\n{level} `holdall {}`\n\n{text}\n", path.join(" ")));
+    }
+    for name in &below {
+        section(&[path, &[name.as_str()]].concat(), out);
+    }
+}
+
+#[test]
+fn the_page_of_the_commands_is_what_they_print() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/commands.md");
+    let page = std::fs::read_to_string(file).unwrap();
+    let (head, _) = page.split_once("\n## `holdall ").expect("the commands");
+    let mut whole = head.to_owned();
+    section(&[], &mut whole);
+    let codes = run(&["help", "exit-codes"]).out;
+    whole.push_str(&format!("\n## Exit codes\n\n```text\n{}\n```\n", codes.trim_end()));
+    let whole: String = whole.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    if std::env::var("INSTA_UPDATE").is_ok_and(|how| how == "always") {
+        std::fs::write(file, &whole).unwrap();
+    } else {
+        let differs = page.lines().zip(whole.lines()).find(|(is, right)| is != right);
+        assert!(
+            page == whole,
+            "docs/commands.md is not what the commands print: {differs:?}; INSTA_UPDATE=always writes it"
+        );
+    }
+}
+
 #[test]
 fn help_and_dash_dash_help_are_the_same() {
     for path in [vec![], vec!["deploy"], vec!["lock", "run"]] {
