@@ -37,7 +37,7 @@ pub struct Begun {
 
 /// Begins a new epoch. `why`: what is known of the loss, as the audit log and the environments say it.
 pub fn begin(tx: &mut Tx<'_>, why: &str, now: Timestamp) -> Result<Begun, StoreError> {
-    let number = epoch::begin(tx)?.number;
+    let number = epoch::begin(tx, now)?.number;
     workers::worker_forget_all(tx)?;
     checks::check_abandon_all(tx, now)?;
     let mut begun = Begun { epoch: number, held: Vec::new(), in_doubt: Vec::new(), builds: 0 };

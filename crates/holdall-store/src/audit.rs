@@ -2,7 +2,7 @@
 
 use holdall_engine::time::Timestamp;
 
-use crate::epoch::IDS;
+use crate::epoch::{self, Skip};
 use crate::params;
 use crate::value::{Row, Value};
 use crate::{StoreError, Tx};
@@ -37,7 +37,8 @@ pub fn audit_add(tx: &mut Tx<'_>, row: &AuditRow) -> Result<(), StoreError> {
 
 /// Writes down that history was lost. The ids of acts skip ahead, since those that are not known any more had some.
 pub fn audit_add_after_loss(tx: &mut Tx<'_>, row: &AuditRow) -> Result<(), StoreError> {
-    add(tx, row, IDS)
+    let next = epoch::extent(tx)?.acts + 1;
+    add(tx, row, Skip::IDS.ahead(next, row.at) - next)
 }
 
 fn add(tx: &mut Tx<'_>, row: &AuditRow, skip: i64) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use holdall_engine::time::{Span, Timestamp};
 
 use crate::params;
 use crate::value::Row;
-use crate::{Signal, StoreError, Tx};
+use crate::{Signal, StoreError, Tx, epoch};
 
 /// One holder of a lock.
 #[derive(Debug, Clone)]
@@ -109,7 +109,10 @@ pub fn lock_ensure(tx: &mut Tx<'_>, name: &str) -> Result<LockId, StoreError> {
     if let Some(id) = lock_find(tx, name)? {
         return Ok(id);
     }
-    Ok(LockId(tx.insert("INSERT INTO lock (name) VALUES (?1) RETURNING id", params![name])?))
+    // One of that name may have been there before history was lost.
+    let first = epoch::current(tx)?.first_build;
+    let sql = "INSERT INTO lock (name, next_fence) VALUES (?1, ?2) RETURNING id";
+    Ok(LockId(tx.insert(sql, params![name, first])?))
 }
 
 /// The lock of that name.

@@ -158,7 +158,7 @@ fn after_a_loss_no_number_is_given_again() {
                 let (job, build) = (holdall_engine::ids::JobId(1), holdall_engine::ids::BuildId(1));
                 let extent = epoch::extent(tx)?;
                 assert_eq!((extent.builds, extent.acts), (2, 1));
-                let epoch = epoch::begin(tx)?;
+                let epoch = epoch::begin(tx, NOW)?;
                 assert_eq!((epoch.number, epoch.first_build), (2, 3 + epoch::IDS));
                 assert_eq!(epoch::extent(tx)?.builds, 2 + epoch::IDS, "what was skipped may have been given");
                 let made = builds::build_create(tx, job, &builds::NewBuild::default(), NOW)?;
@@ -173,9 +173,81 @@ fn after_a_loss_no_number_is_given_again() {
                 assert_eq!(crate::systems::system_next_bag(tx, holdall_engine::ids::SystemId(1))?, 2 + epoch::NUMBERS);
                 let holding = locks::holding_list(tx, holdall_engine::ids::LockId(1))?.remove(0);
                 assert_eq!(locks::holding_add(tx, &holding)?, 3 + epoch::IDS);
-                assert_eq!(epoch::begin(tx)?.number, 3);
+                let made = locks::lock_ensure(tx, "new")?;
+                let holding = locks::HoldingRow { lock: made, ..holding };
+                assert_eq!(locks::holding_add(tx, &holding)?, 3 + epoch::IDS, "one of that name may have been lost");
+                assert_eq!(epoch::begin(tx, NOW)?.number, 3);
                 Ok::<_, StoreError>(())
             })
             .expect("a new epoch");
+    }
+}
+
+/// What a database gives next: a bag, a build and its id, a rerun of an older build, a fence of a lock that was there and
+/// of a new one, an attempt's fence, and an act.
+fn given(database: &Database) -> Vec<i64> {
+    let store = Store::open(database.clone()).expect("a store");
+    let given = store.write_blocking(|tx| {
+        let (job, old) = (holdall_engine::ids::JobId(1), holdall_engine::ids::BuildId(1));
+        let bag = crate::bags::bag_next_number(tx, holdall_engine::ids::SystemId(1))?;
+        let build = builds::build_create(tx, job, &builds::NewBuild::default(), NOW)?;
+        let name = builds::build_get(tx, build)?.expect("it is there").name;
+        let old = builds::build_get(tx, old)?.expect("it is there");
+        let rerun = builds::build_rerun(tx, &old, "ann", None, NOW)?;
+        let rerun = builds::build_get(tx, rerun)?.expect("it is there").name;
+        let holding = locks::holding_list(tx, holdall_engine::ids::LockId(1))?.remove(0);
+        let fence = locks::holding_add(tx, &holding)?;
+        let new = locks::HoldingRow { lock: locks::lock_ensure(tx, "new")?, ..holding };
+        let number = |text: &str| text.parse::<i64>().expect("a number");
+        Ok::<_, StoreError>(vec![
+            bag,
+            number(&name),
+            build.0,
+            number(rerun.trim_start_matches("1.")),
+            fence,
+            locks::holding_add(tx, &new)?,
+            crate::attempts::fence_next(tx, holdall_engine::ids::BuildId(2))?,
+            epoch::extent(tx)?.acts,
+            epoch::progress(tx)?.commits,
+        ])
+    });
+    given.expect("all is given")
+}
+
+/// Restores at that moment, and gives what is given there then.
+fn given_after(from: &Scratch, backup: &[u8], now: Timestamp) -> (Vec<i64>, Vec<u8>) {
+    let to = Scratch::like(from);
+    restore(&to.database, &mut &*backup, true, |tx, _| {
+        epoch::begin(tx, now)?;
+        let act = crate::audit::AuditRow {
+            at: now,
+            act: "new_epoch".to_owned(),
+            ..crate::audit::audit_list(tx, None, None, 1)?.remove(0)
+        };
+        crate::audit::audit_add_after_loss(tx, &act)
+    })
+    .expect("it is restored");
+    (given(&to.database), taken(&to.database))
+}
+
+#[test]
+fn what_was_given_after_one_restore_is_not_given_after_another() {
+    // 2026-11-26T10:00:00Z.
+    const LOSS: i64 = 1_795_687_200_000_000;
+    let after = |seconds: i64| Timestamp(LOSS + seconds * 1_000_000);
+    for scratch in Scratch::each() {
+        sample(&scratch.database, schema::NEWEST);
+        let old = taken(&scratch.database);
+        let (first, newer) = given_after(&scratch, &old, after(0));
+        let (again, _) = given_after(&scratch, &old, after(30));
+        let (third, _) = given_after(&scratch, &newer, after(60));
+        let (older, _) = given_after(&scratch, &old, after(90));
+        for (before, later) in [(&first, &again), (&again, &third), (&third, &older)] {
+            assert!(before.iter().zip(later).all(|(one, next)| one + 1 < *next), "{before:?} {later:?}");
+        }
+        assert_eq!(first[0], 2_846_160, "bags can be said aloud");
+        // A clock that was set back to before all of that.
+        let (back, _) = given_after(&scratch, &newer, NOW);
+        assert!(first.iter().zip(&back).all(|(one, next)| one + epoch::NUMBERS <= *next), "{first:?} {back:?}");
     }
 }

@@ -37,7 +37,7 @@ fn watched(store: &Store) -> Seen {
     let saw = Arc::clone(&seen);
     store.on_loss(move |tx, loss| {
         saw.lock().unwrap().push((loss, access::token_list(tx)?.len()));
-        begin(tx).map(drop)
+        begin(tx, Timestamp(5)).map(drop)
     });
     seen
 }
@@ -100,7 +100,7 @@ fn a_loss_that_is_not_dealt_with_lets_nothing_be_written(store: Store) {
 
 fn a_new_epoch_is_no_loss(store: Store) {
     let seen = watched(&store);
-    store.write_blocking(begin).expect("an epoch");
+    store.write_blocking(|tx| begin(tx, Timestamp(5))).expect("an epoch");
     fault(&store, 0, Fault::Commit);
     token(&store, "ann").expect_err("it was refused");
     token(&store, "ann").expect("a token");
