@@ -1,7 +1,7 @@
 //! `holdall backup` and `holdall restore`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -102,30 +102,35 @@ pub fn run(ctx: &Context, args: BackupArgs) -> Result<(), CliError> {
     let mut draft = Draft::new(&args.file)?;
     match site {
         Some(site) => {
-            restore::back_up(&site, &mut draft)?;
+            restore::back_up(&site, &mut draft).map_err(|error| match error {
+                SiteError::Backup { source: BackupError::Write(error), .. } => draft.fails(&error),
+                other => other.into(),
+            })?;
         }
         None => {
             let mut reader = ctx.client()?.download("backup")?;
-            io::copy(&mut reader, &mut draft).map_err(|error| {
-                CliError::new(Kind::Unreachable, format!("the backup was cut short: {error}")).hint("try it again")
-            })?;
+            draft.take(&mut reader)?;
         }
     }
     draft.sync()?;
     let written = verified(&draft.path)?;
-    refuse_overwriting(&args)?;
-    let view = view(&args.file, draft.publish(&args.file)?, &written);
+    let view = view(&args.file, draft.publish(&args)?, &written);
     args.output.print(&view, |style| {
         format!("{}: {} rows, {} bytes, of {}.\n", plain(&view.file), view.rows, view.bytes, style.ago(view.taken_at))
     })
 }
 
 fn refuse_overwriting(args: &BackupArgs) -> Result<(), CliError> {
-    if args.force || !args.file.exists() {
+    // A link that leads nowhere is there, too.
+    if args.force || args.file.symlink_metadata().is_err() {
         return Ok(());
     }
-    Err(CliError::new(Kind::Held, format!("{} is there already", args.file.display()))
-        .hint("give another name, or write over it with --force"))
+    Err(is_there(&args.file))
+}
+
+fn is_there(file: &Path) -> CliError {
+    CliError::new(Kind::Held, format!("{} is there already", file.display()))
+        .hint("give another name, or write over it with --force")
 }
 
 fn site(data_dir: Option<&PathBuf>, database: Option<&str>) -> Result<Option<Site>, CliError> {
@@ -158,6 +163,16 @@ fn view(file: &Path, bytes: u64, written: &Written) -> BackupView {
     }
 }
 
+fn unwritable(path: &Path, error: &io::Error) -> CliError {
+    let failed = CliError::failed(format!("{} cannot be written: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            failed.hint("free some space, or write it where there is more")
+        }
+        _ => failed,
+    }
+}
+
 /// A file on its way: it gets its name when it is whole, and goes when it does not become so.
 struct Draft {
     path: PathBuf,
@@ -170,21 +185,55 @@ impl Draft {
         name.push(format!(".part-{}", std::process::id()));
         let path = PathBuf::from(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| CliError::failed(format!("{} cannot be written: {error}", path.display())))?;
+        let file = file.map_err(|error| unwritable(&path, &error))?;
         Ok(Draft { path, out: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Writes what the server sends. Whether it was the server that ended or this disk makes another remedy.
+    fn take(&mut self, server: &mut dyn Read) -> Result<(), CliError> {
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            let length = match server.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let cut = CliError::new(Kind::Unreachable, format!("the backup was cut short: {error}"));
+                    return Err(cut.hint("try it again"));
+                }
+            };
+            self.out.write_all(&piece[..length]).map_err(|error| self.fails(&error))?;
+        }
+    }
+
+    fn fails(&self, error: &io::Error) -> CliError {
+        unwritable(&self.path, error)
     }
 
     /// Sees to it that all of it is on the disk.
     fn sync(&mut self) -> Result<(), CliError> {
         let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        synced.map_err(|error| CliError::failed(format!("{} cannot be written: {error}", self.path.display())))
+        synced.map_err(|error| self.fails(&error))
     }
 
-    /// Gives it its name; gives how many bytes it has.
-    fn publish(self, target: &Path) -> Result<u64, CliError> {
-        let fails = |error| CliError::failed(format!("{} cannot be written: {error}", target.display()));
+    /// Gives it its name; gives how many bytes it has. Without `--force` a file that got the name meanwhile is left alone,
+    /// where the file system has hard links.
+    fn publish(self, args: &BackupArgs) -> Result<u64, CliError> {
+        let target = args.file.as_path();
+        let fails = |error| unwritable(target, &error);
         let bytes = self.out.get_ref().metadata().map_err(fails)?.len();
-        std::fs::rename(&self.path, target).map_err(fails)?;
+        match args.force {
+            true => std::fs::rename(&self.path, target).map_err(fails)?,
+            // It gets a second name, and loses the first when this is dropped.
+            false => match std::fs::hard_link(&self.path, target) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(is_there(target)),
+                Err(_) => {
+                    refuse_overwriting(args)?;
+                    std::fs::rename(&self.path, target).map_err(fails)?;
+                }
+            },
+        }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(fails)?;
         Ok(bytes)
@@ -203,7 +252,7 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It is gone where it has got its name.
+        // It is gone where it was given another name instead of one more.
         let _ = std::fs::remove_file(&self.path);
     }
 }

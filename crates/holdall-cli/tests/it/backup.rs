@@ -185,3 +185,54 @@ fn a_server_that_is_to_listen_on_a_name_says_what_it_takes() {
     let ran = run_in(Path::new("/"), &["serve", "--data-dir", "/nonexistent/x", "--listen", "localhost:4650"]);
     assert!(ran.code == 2 && ran.err.contains("not IP:PORT, like 127.0.0.1:4650"), "{}", ran.err);
 }
+
+/// A whole backup of a server where nothing was done yet.
+fn whole_backup() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = holdall_store::testing::sqlite(dir.path()).unwrap();
+    let mut whole = Vec::new();
+    holdall_store::backup::write(store.database(), holdall_engine::time::Timestamp(5), &mut whole).unwrap();
+    whole
+}
+
+#[test]
+fn a_disk_that_is_full_is_not_the_servers_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::with_system(|seen| {
+        (seen.line() == "POST backup")
+            .then(|| crate::fake::Answer::Raw(200, "application/jsonl", b"[1,2,3]\n".repeat(1 << 18)))
+    });
+    // A limit of the process does what a disk without room does, and needs no such disk.
+    let command = fake.command(&["backup", "b.jsonl"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"]).arg(command.get_program());
+    limited.args(command.get_args()).env_clear().current_dir(dir.path());
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = Ran::from(limited.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("b.jsonl.part-") && ran.err.contains("cannot be written: File too large"), "{}", ran.err);
+    assert!(ran.err.contains("free some space") && !ran.err.contains("try it again"), "{}", ran.err);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_file_that_is_made_meanwhile_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("b.jsonl");
+    let meanwhile = file.clone();
+    let whole = whole_backup();
+    let fake = Fake::with_system(move |seen| {
+        (seen.line() == "POST backup").then(|| {
+            fs::write(&meanwhile, "another's").unwrap();
+            crate::fake::Answer::Raw(200, "application/jsonl", whole.clone())
+        })
+    });
+    let ran = fake.run(&["backup", path(&file)]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.err.contains("is there already") && ran.err.contains("--force"), "{}", ran.err);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "another's");
+    let ran = fake.run(&["backup", path(&file), "--force"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(fs::read(&file).unwrap(), whole_backup());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+}
