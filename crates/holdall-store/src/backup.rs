@@ -80,6 +80,12 @@ pub enum BackupError {
         /// What is wrong with it.
         why: String,
     },
+    /// The database went away while it was asked to keep what was restored.
+    #[error(
+        "the database went away at the last moment, and has all of the backup now or nothing: {0}; restore it once more: \
+         that is refused, as not empty, where it has all of it"
+    )]
+    Unknown(String),
     /// Its end is missing.
     #[error("the backup ends after line {0} and is cut short")]
     CutShort(u64),

@@ -166,7 +166,8 @@ pub fn verify(input: &mut dyn BufRead) -> Result<Written, BackupError> {
 ///
 /// # Errors
 ///
-/// The place is not empty, the backup is damaged or of a newer program, the database fails, or `after` does.
+/// The place is not empty, the backup is damaged or of a newer program, the database fails, or `after` does. With
+/// [`BackupError::Unknown`] all of it may be there nevertheless.
 pub fn restore<T>(
     database: &Database,
     input: &mut dyn BufRead,
@@ -240,7 +241,10 @@ fn fill<T>(
     connection.begin_write()?;
     let filled = fill_within(connection, input, after);
     match &filled {
-        Ok(_) if keep => connection.batch("COMMIT")?,
+        Ok(_) if keep => connection.commit().map_err(|error| match error {
+            StoreError::Unknown(why) => BackupError::Unknown(why),
+            other => other.into(),
+        })?,
         // A failure of undoing what failed says nothing new.
         Ok(_) | Err(_) => drop(connection.batch("ROLLBACK")),
     }

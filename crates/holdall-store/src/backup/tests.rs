@@ -251,3 +251,30 @@ fn what_was_given_after_one_restore_is_not_given_after_another() {
         assert!(first.iter().zip(&back).all(|(one, next)| one + epoch::NUMBERS <= *next), "{first:?} {back:?}");
     }
 }
+
+#[test]
+fn whether_a_commit_was_kept_whose_answer_was_lost_is_not_known() {
+    let from = Scratch::sqlite();
+    sample(&from.database, schema::NEWEST);
+    let backup = taken(&from.database);
+    for to in Scratch::each().into_iter().filter(|to| matches!(to.database, Database::Postgres(_))) {
+        let cut = restore(&to.database, &mut &*backup, true, |tx, _| {
+            // The connection breaks while PostgreSQL commits.
+            for sql in [
+                "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END'",
+                "CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON system DEFERRABLE INITIALLY DEFERRED \
+                 FOR EACH ROW EXECUTE FUNCTION cut()",
+                "UPDATE system SET revision = 7",
+            ] {
+                tx.execute(sql, &[])?;
+            }
+            Ok(())
+        });
+        let error = cut.expect_err("its answer was lost");
+        assert!(matches!(error, BackupError::Unknown(_)), "{error}");
+        assert!(error.to_string().contains("restore it once more"), "{error}");
+        put_back(&to.database, &backup).expect("here nothing was kept");
+        assert!(refusal(&to.database, &backup).contains("is not empty"), "and so one sees that all of it was");
+    }
+}
