@@ -101,9 +101,11 @@ pub fn restore(site: &Site, name: &str, input: &mut dyn BufRead, keep: bool) -> 
         BackupError::Read(_) | BackupError::Damaged { .. } | BackupError::CutShort(_) | BackupError::Newer { .. } => {
             SiteError::File(source)
         }
-        BackupError::Store(_) | BackupError::Write(_) | BackupError::NotEmpty(_) | BackupError::Refused(_) => {
-            fails(source)
-        }
+        BackupError::Store(_)
+        | BackupError::Unknown(_)
+        | BackupError::Write(_)
+        | BackupError::NotEmpty(_)
+        | BackupError::Refused(_) => fails(source),
     })
 }
 
