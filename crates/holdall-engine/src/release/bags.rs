@@ -156,13 +156,13 @@ pub fn barred(view: &BagsView, bag: &BagView) -> Vec<Hold> {
         );
     }
     if !bag.missing.is_empty() {
-        let with: Vec<String> = bag.missing.iter().map(|service| format!("--with {service}=VERSION")).collect();
+        let with = bag.missing.join("=VERSION --with ");
         holds.push(
             Hold::new(
                 Code::BagIncomplete,
                 format!("bag {number} lacks {}, which the plan of {environment} needs", bag.missing.join(", ")),
             )
-            .command(format!("holdall bag assemble --like {number} {} --reason \"...\"", with.join(" "))),
+            .command(format!("holdall bag assemble --like {number} --with {with}=VERSION --reason \"...\"")),
         );
     }
     holds
