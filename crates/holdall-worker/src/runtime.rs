@@ -14,6 +14,7 @@
 //! WORKDIR/gets/KEY/                   see [`gets`]
 //! WORKDIR/caches/KEY/                 a task's cache; in the step's directory while the step runs
 //! WORKDIR/resource-cache/             what resource types keep, such as clones
+//! WORKDIR/trash/                      what is being removed; emptied when the worker starts
 //! ```
 //!
 //! [`Runtime::run`] brings an attempt from whatever state its folder is in to its end, so it is the same after a
@@ -28,6 +29,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +37,7 @@ use holdall_protocol::worker::{Assignment, Ending, StepSpec};
 use sha2::{Digest, Sha256};
 
 use crate::process;
-use crate::shim::{ExitRecord, read_json, write_json};
+use crate::shim::{ExitRecord, now_micros, read_json, write_json};
 
 pub mod artifacts;
 mod collect;
@@ -71,6 +73,8 @@ pub struct Runtime {
     path: String,
     /// Which boot of the machine this is.
     boot: String,
+    /// See [`gets`].
+    gets: Mutex<()>,
     /// Held for the worker's life.
     _lock: File,
 }
@@ -110,11 +114,11 @@ impl Runtime {
                 Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
             }
         }
-        for folder in ["attempts", "builds", "caches", "gets"] {
+        for folder in ["attempts", "builds", "caches", "gets", "trash"] {
             DirBuilder::new().recursive(true).mode(0o700).create(work_dir.join(folder)).map_err(failed)?;
         }
         let (executable, path, boot) = (executable.to_owned(), path.to_owned(), process::boot());
-        Ok(Runtime { work_dir, executable, path, boot, _lock: lock })
+        Ok(Runtime { work_dir, executable, path, boot, gets: Mutex::default(), _lock: lock })
     }
 
     /// The worker's folder, as an absolute path.
@@ -190,6 +194,26 @@ impl Runtime {
     pub fn forget_build(&self, build: i64) -> io::Result<()> {
         tree::remove_tree(&self.build_folder(build))?;
         self.trim_gets()
+    }
+
+    /// What an earlier worker was about to remove, or threw away: it may be removed at leisure.
+    pub fn trash(&self) -> io::Result<Vec<PathBuf>> {
+        let trash = self.work_dir.join("trash");
+        Ok(tree::names(&trash)?.iter().map(|name| trash.join(name)).collect())
+    }
+
+    /// Moves a folder out of the way, whole, so that nobody ever finds half of it; gives where it is now, to be removed.
+    /// One at a time: the callers see to that.
+    fn discard(&self, folder: &Path) -> io::Result<PathBuf> {
+        let trash = self.work_dir.join("trash");
+        let mut number = now_micros();
+        let mut place = trash.join(number.to_string());
+        while place.exists() {
+            number += 1;
+            place = trash.join(number.to_string());
+        }
+        fs::rename(folder, &place)?;
+        Ok(place)
     }
 
     /// Brings an attempt to its end; blocks until then. `ended` is called with how it ended, as soon as that is known;

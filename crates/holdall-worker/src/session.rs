@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use holdall_protocol::worker::{Assignment, HeldAttempt, Hello, Orders, Poll, StopOrder, Welcome};
 
-use crate::runtime::{self, OpenError, Runtime};
+use crate::runtime::{self, OpenError, Runtime, tree};
 
 mod check;
 mod client;
@@ -132,6 +132,15 @@ impl Worker {
             attempts: Mutex::default(),
             config,
         });
+        let trash = shared.runtime.trash()?;
+        // It may be a lot, and nothing waits for it.
+        thread::Builder::new().name("trash".to_owned()).spawn(move || {
+            for folder in trash {
+                if let Err(error) = tree::remove_tree(&folder) {
+                    tracing::warn!(folder = %folder.display(), %error, "what is not needed any more cannot be removed");
+                }
+            }
+        })?;
         let session = Arc::clone(&shared);
         thread::Builder::new().name("worker".to_owned()).spawn(move || {
             let result = session.run();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use holdall_protocol::worker::{Ending, MetadataField, PutArtifacts, StepSpec};
 use serde_json::json;
@@ -105,6 +106,52 @@ fn the_same_get_is_made_once() {
         setup.server.give(given);
         assert_eq!(setup.server.finished(id).1.text(), "fetched\n");
     }
+}
+
+/// A get of two files that counts in a file how often it is made.
+fn counted_get(count: &Path) -> StepSpec {
+    let script =
+        format!(r#"echo x >> {}; echo one > one; echo two > two; echo '{{"version":{{"n":"1"}}}}'"#, count.display());
+    get(&script, "code")
+}
+
+#[test]
+fn half_of_a_get_that_was_kept_is_none() {
+    let mut setup = Setup::new();
+    let count = setup.dir.path().join("count");
+    let fetch = |setup: &Setup, build: i64| {
+        for (id, spec) in [
+            ("get", counted_get(&count)),
+            ("look", task_with("cat code/one code/two", json!({"inputs": [{"name": "code"}]}))),
+        ] {
+            let mut given = attempt(&format!("{id}-{build}"), spec);
+            given.build = build;
+            setup.server.give(given);
+            let (ending, _) = setup.server.finished(&format!("{id}-{build}"));
+            assert!(matches!(ending, Ending::Exited { status: 0, .. }), "{ending:?}");
+        }
+        assert_eq!(setup.server.state().seen[&format!("look-{build}")].text(), "one\ntwo\n");
+        std::fs::read_to_string(&count).unwrap().lines().count()
+    };
+    assert_eq!(fetch(&setup, 1), 1);
+    let gets = setup.dir.path().join("gets");
+    let kept = std::fs::read_dir(&gets).unwrap().next().unwrap().unwrap().path();
+    for (build, result) in [(2, None), (3, Some("")), (4, Some("{\"version\""))] {
+        std::fs::remove_file(kept.join("files/two")).unwrap();
+        match result {
+            None => std::fs::remove_file(kept.join("result.json")).unwrap(),
+            Some(text) => std::fs::write(kept.join("result.json"), text).unwrap(),
+        }
+        assert_eq!(fetch(&setup, build), build as usize, "it is fetched anew");
+    }
+    std::fs::remove_dir_all(kept.join("files")).unwrap();
+    assert_eq!(fetch(&setup, 5), 5);
+    assert_eq!(fetch(&setup, 6), 5, "and kept");
+    let trash = setup.dir.path().join("trash");
+    assert_eq!(std::fs::read_dir(&trash).unwrap().count(), 4);
+    setup.restart_worker();
+    eventually("what was thrown away is removed", || std::fs::read_dir(&trash).unwrap().count() == 0);
+    assert_eq!(fetch(&setup, 7), 5);
 }
 
 #[test]
