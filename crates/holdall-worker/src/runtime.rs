@@ -196,6 +196,21 @@ impl Runtime {
         self.trim_gets()
     }
 
+    /// Throws away the artifacts of builds, and what gets fetched; for when the machine was started anew. Nothing waits
+    /// until these are on the disk, because that takes as long as everything else that is written there, so after a power
+    /// cut nobody can tell the whole ones from the others, nor a power cut from an orderly end. A step that needs an
+    /// artifact that was there says so ([`artifacts`]); a get fetches anew.
+    pub fn distrust(&self) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Io { dir: self.work_dir.clone(), source };
+        let gets = self.work_dir.join("gets");
+        let fetched = tree::names(&gets).map_err(failed)?.into_iter().map(|name| gets.join(name));
+        let volumes = self.builds().map_err(failed)?.into_iter().map(|build| self.build_folder(build).join("volumes"));
+        for folder in fetched.chain(volumes).filter(|folder| folder.exists()) {
+            self.discard(&folder).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// What an earlier worker was about to remove, or threw away: it may be removed at leisure.
     pub fn trash(&self) -> io::Result<Vec<PathBuf>> {
         let trash = self.work_dir.join("trash");
@@ -252,7 +267,7 @@ impl Runtime {
             return self.collect(assignment, folder, exit);
         }
         let began = folder.join("began");
-        if !began.exists() && !fs::read(folder.join("boot")).is_ok_and(|boot| boot == self.boot.as_bytes()) {
+        if !began.exists() && !self.is_of_this_boot(folder) {
             self.return_caches(folder);
             let message = "the machine was started anew after this worker had taken the step, and whether it had begun by \
                            then is not known";
@@ -308,6 +323,11 @@ impl Runtime {
             io::copy(&mut stdout, &mut io::sink())?;
         }
         Ok(())
+    }
+
+    /// Whether the attempt in `folder` was taken since the machine was started.
+    fn is_of_this_boot(&self, folder: &Path) -> bool {
+        fs::read(folder.join("boot")).is_ok_and(|boot| boot == self.boot.as_bytes())
     }
 
     /// Whether it is this step that says that images are not used: the first of its build.

@@ -116,13 +116,19 @@ impl Worker {
     /// that run are still the first one's.
     pub fn start(config: WorkerConfig) -> Result<Worker, Error> {
         let runtime = Runtime::open(&config.work_dir, &config.executable, &config.path)?;
+        let memory = Memory::open(runtime.work_dir(), runtime.boot());
+        // Nothing is given to a worker before the file is there that the memory looks at, so that what is in the folder
+        // was made during an earlier boot.
+        if memory.forgot().is_some() {
+            runtime.distrust()?;
+        }
         let client = Client::new(&config.server, &config.token);
         let session_id = random_id()?;
         let reporter = Reporter::new(client.clone(), &config.name, &session_id)?;
         let checks = Checks::new(&config, runtime.work_dir(), Arc::clone(&reporter));
         let shared = Arc::new(Shared {
             history: Remembered::open(runtime.work_dir()),
-            memory: Memory::open(runtime.work_dir(), runtime.boot()),
+            memory,
             runtime,
             client,
             session_id,

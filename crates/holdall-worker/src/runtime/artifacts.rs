@@ -1,5 +1,9 @@
 //! The artifacts of a build: `WORKDIR/builds/BUILD/artifacts/NAME` is a symbolic link to a folder that never changes
 //! again, `../volumes/ATTEMPT.NAME`. Setting an artifact anew moves the link; who copies the old one is not disturbed.
+//!
+//! Nothing waits until an artifact has reached the disk, and after a power cut files may be there that are empty or half
+//! written. So what was made before the machine was started anew is not used: its link leads nowhere then, and who needs
+//! the artifact is told, also who could do without one.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -22,12 +26,21 @@ impl Artifacts {
         Artifacts { dir }
     }
 
-    /// The folder of an artifact, if there is one of that name.
-    pub fn get(&self, name: &str) -> Option<PathBuf> {
+    /// The folder of an artifact; `None` where no step has made one of that name. The error, for one that was made and is
+    /// not to be used, is a sentence.
+    pub fn get(&self, name: &str) -> Result<Option<PathBuf>, String> {
         if !tree::is_file_name(name) {
-            return None;
+            return Ok(None);
         }
-        fs::canonicalize(self.dir.join("artifacts").join(name)).ok()
+        let link = self.dir.join("artifacts").join(name);
+        match fs::canonicalize(&link) {
+            Ok(place) => Ok(Some(place)),
+            Err(_) if link.is_symlink() => Err(format!(
+                "the artifact `{name}` was made before the worker's machine was started anew, and whether all of it had \
+                 reached the disk by then is not known; run the build again"
+            )),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The names of all.
@@ -54,6 +67,11 @@ impl Artifacts {
         self.link_to(name, &super::digest(&[attempt, name]), target)
     }
 
+    /// Notes that the artifact `name` was made and is not to be used: see [`Artifacts::get`].
+    pub fn lose(&self, name: &str, attempt: &str) -> io::Result<()> {
+        self.link_to(name, &super::digest(&[attempt, name]), Path::new("../volumes/lost"))
+    }
+
     /// Where the artifacts are.
     pub fn targets(&self) -> io::Result<Vec<PathBuf>> {
         let links = self.dir.join("artifacts");
@@ -76,7 +94,7 @@ impl Artifacts {
         let Some((name, path)) = file.split_once('/') else {
             return Err(format!("config path '{file}' does not specify where the file lives; write ARTIFACT/PATH"));
         };
-        let root = self.get(name).ok_or_else(|| {
+        let root = self.get(name)?.ok_or_else(|| {
             format!("unknown artifact source: '{name}' in file path '{file}'; no step before this one made it")
         })?;
         let inner = tree::inner_path(path)?;

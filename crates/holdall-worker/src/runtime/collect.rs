@@ -75,9 +75,14 @@ impl Runtime {
     pub(super) fn collect(&self, assignment: &Assignment, folder: &Path, exit: ExitRecord) -> Result<Ending, String> {
         self.return_caches(folder);
         let outputs = Collect::read(folder).outputs;
+        // The record of its end was waited for; what it made was not.
+        let is_sure = self.is_of_this_boot(folder);
         for (name, path) in &outputs {
-            self.collect_output(assignment, folder, name, path)
-                .map_err(|e| format!("the output `{name}` cannot be kept: {e}"))?;
+            let kept = match is_sure {
+                true => self.collect_output(assignment, folder, name, path),
+                false => self.artifacts(assignment.build).lose(name, &assignment.attempt),
+            };
+            kept.map_err(|e| format!("the output `{name}` cannot be kept: {e}"))?;
         }
         let made: Vec<String> = outputs.into_iter().map(|(name, _)| name).collect();
         let printed = exit.result.unwrap_or_default();
@@ -90,7 +95,13 @@ impl Runtime {
             End::Exited { status } => match &assignment.spec {
                 StepSpec::Get { resource_type, artifact, .. } => {
                     let result = parse_result(resource_type, "in", &printed)?;
-                    self.keep_get(assignment, folder, &result)?;
+                    if is_sure {
+                        self.keep_get(assignment, folder, &result)?;
+                    } else {
+                        self.artifacts(assignment.build)
+                            .lose(artifact, &assignment.attempt)
+                            .map_err(|e| format!("what the get fetched cannot be kept: {e}"))?;
+                    }
                     Ending::Exited { status, result: Some(result), artifacts: vec![artifact.clone()] }
                 }
                 StepSpec::Put { resource_type, .. } => {

@@ -4,7 +4,7 @@
 //!
 //! Steps end and builds are forgotten in threads of their own, so what looks at `gets/` and then changes it or links to
 //! it has [`Runtime::lock_gets`] meanwhile. A folder comes and goes whole, by a rename, whenever the worker is killed;
-//! one that is not [`whole`] all the same is none.
+//! one that is not [`whole`] all the same is none. Nothing waits until it has reached the disk: see [`Runtime::distrust`].
 
 use std::fs::{self, File};
 use std::io;
@@ -217,7 +217,7 @@ mod tests {
                 (0..FETCHED - KEPT).filter(taken).collect()
             });
             for n in taken {
-                let found = runtime.artifacts(n as i64).get("code").map(|place| tree::names(&place).unwrap());
+                let found = runtime.artifacts(n as i64).get("code").unwrap().map(|place| tree::names(&place).unwrap());
                 assert_eq!(found.unwrap_or_default(), ["a", "b", "c"], "of {n}");
             }
         }

@@ -79,7 +79,7 @@ impl Runtime {
         if let StepSpec::Put { inputs, .. } = step {
             let artifacts = self.artifacts(build);
             for name in put_artifacts(&artifacts, inputs)? {
-                let from = artifacts.get(&name).ok_or_else(|| format!("input not found: {name}"))?;
+                let from = artifacts.get(&name)?.ok_or_else(|| format!("input not found: {name}"))?;
                 let to = target.join(&name);
                 fs::create_dir(&to).and_then(|()| tree::copy_tree(&from, &to)).map_err(disk)?;
             }
@@ -159,7 +159,7 @@ fn place(
     let mut inputs: Vec<(PathBuf, PathBuf)> = Vec::new();
     for input in &config.inputs {
         let artifact = input_mapping.get(&input.name).unwrap_or(&input.name);
-        match artifacts.get(artifact) {
+        match artifacts.get(artifact)? {
             Some(from) => inputs.push((from, tree::inner_path(input.path.as_ref().unwrap_or(&input.name))?)),
             None if input.optional => {}
             None => missing.push(artifact.as_str()),
@@ -202,10 +202,15 @@ fn put_artifacts(artifacts: &Artifacts, wanted: &PutArtifacts) -> Result<Vec<Str
     match wanted {
         PutArtifacts::All => artifacts.names().map_err(|e| format!("the build's artifacts cannot be listed: {e}")),
         PutArtifacts::Detected(names) => {
-            let mut names: Vec<String> = names.iter().filter(|name| artifacts.get(name).is_some()).cloned().collect();
-            names.sort();
-            names.dedup();
-            Ok(names)
+            let mut found = Vec::new();
+            for name in names {
+                if artifacts.get(name)?.is_some() {
+                    found.push(name.clone());
+                }
+            }
+            found.sort();
+            found.dedup();
+            Ok(found)
         }
         PutArtifacts::Named(names) => {
             let mut names = names.clone();

@@ -155,6 +155,67 @@ fn half_of_a_get_that_was_kept_is_none() {
 }
 
 #[test]
+fn what_was_made_before_the_machine_was_started_anew_is_not_used() {
+    let mut setup = Setup::new();
+    let count = setup.dir.path().join("count");
+    setup.run("get", counted_get(&count));
+    setup.run("make", task_with("echo made > out/file", json!({"outputs": [{"name": "out"}]})));
+    setup.run("files", files("files", &[("file", "text")]));
+    // One has ended, and what it made was not taken out of its folder before the power cut.
+    let kept = |setup: &Setup| {
+        let links = setup.dir.path().join("builds/1/artifacts");
+        ["code", "out", "files"].map(|name| links.join(name).exists())
+    };
+    assert_eq!(kept(&setup), [true; 3]);
+    setup.kill_worker();
+    std::fs::write(setup.dir.path().join("welcomed"), "another boot").unwrap();
+    for id in ["get", "make"] {
+        // The folder as it was when the step had ended; the server did not hear of it.
+        std::fs::write(setup.folder(id).join("boot"), "another boot").unwrap();
+        std::fs::remove_file(setup.folder(id).join("ending.json")).unwrap();
+        setup.server.state().seen.remove(id);
+    }
+    std::fs::create_dir_all(setup.folder("get").join("work/resource")).unwrap();
+    std::fs::create_dir_all(setup.folder("make").join("work/out")).unwrap();
+    setup.start_worker();
+
+    // How they ended is known all the same.
+    let (ending, _) = setup.server.finished("get");
+    assert!(matches!(&ending, Ending::Exited { status: 0, result: Some(_), .. }), "{ending:?}");
+    assert_eq!(setup.server.finished("make").0, exited(0, &["out"]));
+    assert_eq!(kept(&setup), [false; 3]);
+    let inputs = |name: &str, optional| json!({"inputs": [{"name": name, "optional": optional}]});
+    let mut from_file = task("");
+    let StepSpec::Task { config, file, .. } = &mut from_file else { unreachable!() };
+    (*config, *file) = (None, Some("files/file".to_owned()));
+    let print = "echo '{\"version\":{\"n\":\"2\"}}'";
+    for (n, (name, spec)) in [
+        ("code", task_with("true", inputs("code", false))),
+        // A step that could do without it is not to run as if it had never been.
+        ("out", task_with("true", inputs("out", true))),
+        ("files", from_file),
+        ("code", put(print, PutArtifacts::All)),
+        ("out", put(print, PutArtifacts::Detected(vec!["out".into()]))),
+        ("files", put(print, PutArtifacts::Named(vec!["files".into()]))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let message = could_not_run(setup.run(&format!("uses-{n}"), spec).0);
+        let expected = format!("the artifact `{name}` was made before the worker's machine was started anew, and");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+
+    // What is made since is used, also by a worker that is restarted.
+    setup.run("get-again", counted_get(&count));
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\nx\n", "it is fetched anew");
+    setup.run("make-again", task_with("echo anew > out/file", json!({"outputs": [{"name": "out"}]})));
+    setup.restart_worker();
+    let config = json!({"inputs": [{"name": "code"}, {"name": "out"}]});
+    assert_eq!(setup.run("look", task_with("cat code/one out/file", config)).1.text(), "one\nanew\n");
+}
+
+#[test]
 fn inputs_and_outputs_are_mapped_nested_and_replaced() {
     let setup = Setup::new();
     setup.run("a", files("outer", &[("file", "outer"), ("in/file", "covered")]));
