@@ -15,4 +15,4 @@ pub mod shim;
 
 pub use resource::resource_main;
 pub use session::{Worker, WorkerConfig};
-pub use shim::shim_main;
+pub use shim::{shim_main, shim_main_with};

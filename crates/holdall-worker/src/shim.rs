@@ -28,7 +28,7 @@
 //!
 //! - The process ends by itself: what it left behind has [`LINGER`] to write what it has to write (a `tee`, say),
 //!   or until it closes the step's output; then it is killed. What it had written by then is kept.
-//! - A stop or the time limit: the signal goes to the process group *once*; output is kept on being read; the
+//! - A stop or the time limit, which goes on while the machine sleeps ([`clock`]): the signal goes to the process group *once*; output is kept on being read; the
 //!   step ends when nothing of it is left, or after the grace, when everything of it is killed.
 //!
 //! So a step never ends while a process of it runs, and never waits for one that only holds its output open.
@@ -48,9 +48,12 @@ use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub mod clock;
 mod sink;
 mod start;
 mod supervise;
+
+use clock::Clock;
 
 /// How long what a process leaves behind may go on writing output after it has ended by itself.
 pub const LINGER: Duration = Duration::from_millis(500);
@@ -137,7 +140,19 @@ pub enum End {
 /// Runs the step in `dir` to its end; `holdall shim DIR` is this and nothing else. Its standard input is the open
 /// and locked lock file of the folder. Gives success if the step's end is recorded, whatever it is.
 pub fn shim_main(dir: &Path) -> ExitCode {
-    match supervise::run(dir) {
+    shim_main_with(dir, Settings::default())
+}
+
+/// What a shim goes by; the default is how it is, and anything else is for tests.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// By which limits and graces are over.
+    pub clock: Clock,
+}
+
+/// The same as [`shim_main`], with other settings.
+pub fn shim_main_with(dir: &Path, settings: Settings) -> ExitCode {
+    match supervise::run(dir, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error is `shim.log` of the folder; nobody is there to tell if that cannot be written.

@@ -17,10 +17,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgid, getpid, setsid};
 
+use super::clock::Clock;
 use super::sink::{self, Sink};
 use super::start::{Started, start, take_signals};
 use super::{
-    ChildRecord, End, ExitRecord, LINGER, MAX_RESULT, Spec, now_micros, read_json, seconds, stop_signal, write_json,
+    ChildRecord, End, ExitRecord, LINGER, MAX_RESULT, Settings, Spec, now_micros, read_json, seconds, stop_signal,
+    write_json,
 };
 use crate::output::{MAX_RECORD, is_full};
 use crate::process::{self, Stat};
@@ -28,9 +30,12 @@ use crate::process::{self, Stat};
 /// More than a pipe holds; so much is read at the most when everything that could write has ended.
 const MAX_LEFT_IN_PIPE: usize = 2 * 1024 * 1024;
 
+/// How late it is noticed at the most that the machine has slept: `poll` counts only the time in which it was awake.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Runs the step in `dir` and writes `exit.json`. No error comes back while the step's process is there: whatever
 /// cannot be written, it is watched to its end.
-pub fn run(dir: &Path) -> io::Result<()> {
+pub fn run(dir: &Path, settings: Settings) -> io::Result<()> {
     // The worker's session and terminal are not the step's. Fails where the shim leads a group already: fine.
     let _ = setsid();
     let spec: Spec = read_json(&dir.join("spec.json"))?.ok_or_else(|| io::Error::other("there is no spec.json"))?;
@@ -52,8 +57,9 @@ pub fn run(dir: &Path) -> io::Result<()> {
                     say("cannot note which process it is", &error);
                 }
                 let (stopping, ended, printed) = (None, None, Vec::new());
+                let clock = settings.clock;
                 let mut supervisor =
-                    Supervisor { dir, spec: &spec, pid, pipes, sink, control, wakes, stopping, ended, printed };
+                    Supervisor { dir, spec: &spec, clock, pid, pipes, sink, control, wakes, stopping, ended, printed };
                 let end = supervisor.run();
                 if spec.capture_stdout && matches!(end, End::Exited { status: 0 }) {
                     result = Some(as_text(supervisor.printed));
@@ -112,8 +118,8 @@ fn record_child(dir: &Path, pid: Pid) -> io::Result<File> {
 /// A stop that is under way.
 struct Stopping {
     timed_out: bool,
-    /// When what is left is killed.
-    kill_at: Instant,
+    /// When what is left is killed, by the [`Clock`].
+    kill_at: Duration,
     killed: bool,
 }
 
@@ -129,6 +135,7 @@ struct Ended {
 struct Supervisor<'a> {
     dir: &'a Path,
     spec: &'a Spec,
+    clock: Clock,
     pid: Pid,
     /// Standard output and standard error; `None` when read to the end.
     pipes: [Option<File>; 2],
@@ -144,10 +151,10 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Watches the step to its end.
     fn run(&mut self) -> End {
-        let time_limit = self.spec.timeout_seconds.map(|limit| Instant::now() + seconds(limit));
+        let time_limit = self.spec.timeout_seconds.map(|limit| self.clock.now() + seconds(limit));
         self.look_at_stop();
         while self.reap() {
-            let now = Instant::now();
+            let now = self.clock.now();
             if self.ended.is_none() && self.stopping.is_none() && time_limit.is_some_and(|limit| limit <= now) {
                 self.begin_stop(true);
             }
@@ -184,17 +191,19 @@ impl Supervisor<'_> {
     }
 
     /// Sleeps until something happens or is due, and reads what there is to read.
-    fn wait(&mut self, time_limit: Option<Instant>) {
-        let mut due = match (&self.stopping, &self.ended) {
-            (Some(stopping), _) => (!stopping.killed).then_some(stopping.kill_at),
-            (None, Some(ended)) => (!ended.killed).then_some(ended.linger_until),
-            (None, None) => time_limit,
+    fn wait(&mut self, time_limit: Option<Duration>) {
+        let until = |at: Duration| at.saturating_sub(self.clock.now()).min(LOOK);
+        let mut left = match (&self.stopping, &self.ended) {
+            (Some(stopping), _) => (!stopping.killed).then(|| until(stopping.kill_at)),
+            (None, Some(ended)) => {
+                (!ended.killed).then(|| ended.linger_until.saturating_duration_since(Instant::now()))
+            }
+            (None, None) => time_limit.map(until),
         };
         self.sink.retry();
         let stalled = self.sink.is_stalled();
         if stalled {
-            let again = Instant::now() + sink::RETRY;
-            due = Some(due.map_or(again, |due| due.min(again)));
+            left = Some(left.map_or(sink::RETRY, |left| left.min(sink::RETRY)));
         }
         let mut fds = vec![
             PollFd::new(self.wakes.as_fd(), PollFlags::POLLIN),
@@ -203,7 +212,7 @@ impl Supervisor<'_> {
         let listened = [0, 1].map(|slot| !stalled && self.pipes[slot].is_some());
         fds.extend(self.pipes.iter().flatten().filter(|_| !stalled).map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
         // Interrupted or not: everything that is read below is read without blocking.
-        let _ = poll(&mut fds, poll_timeout(due));
+        let _ = poll(&mut fds, poll_timeout(left));
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect::<Vec<_>>().into_iter();
         let (woken, ordered) = (ready.next() == Some(true), ready.next() == Some(true));
         let readable = listened.map(|listened| listened && ready.next() == Some(true));
@@ -230,7 +239,7 @@ impl Supervisor<'_> {
 
     /// Sends the signal, the only one before KILL.
     fn begin_stop(&mut self, timed_out: bool) {
-        let kill_at = Instant::now() + seconds(self.spec.stop.grace_seconds);
+        let kill_at = self.clock.now() + seconds(self.spec.stop.grace_seconds);
         // The process has not been reaped, so its group cannot be another's. An error says that it just ended.
         let _ = kill(group(self.pid), stop_signal(&self.spec.stop));
         self.stopping = Some(Stopping { timed_out, kill_at, killed: false });
@@ -238,7 +247,7 @@ impl Supervisor<'_> {
 
     /// Kills what has outstayed its grace or, after the process ended by itself, its linger; and then everything
     /// that comes to light because of it.
-    fn kill_what_is_due(&mut self, now: Instant) {
+    fn kill_what_is_due(&mut self, now: Duration) {
         let nobody_writes = self.pipes.iter().all(Option::is_none);
         let due = match (&mut self.stopping, &mut self.ended) {
             (Some(stopping), _) => {
@@ -246,7 +255,7 @@ impl Supervisor<'_> {
                 stopping.killed
             }
             (None, Some(ended)) => {
-                ended.killed |= nobody_writes || ended.linger_until <= now;
+                ended.killed |= nobody_writes || ended.linger_until <= Instant::now();
                 ended.killed
             }
             (None, None) => false,
@@ -317,14 +326,11 @@ fn group(leader: Pid) -> Pid {
     Pid::from_raw(-leader.as_raw())
 }
 
-fn poll_timeout(due: Option<Instant>) -> PollTimeout {
-    match due {
+fn poll_timeout(left: Option<Duration>) -> PollTimeout {
+    match left {
         None => PollTimeout::NONE,
         // Rounded up: waking too early would make the loop spin.
-        Some(due) => {
-            let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        }
+        Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
     }
 }
 

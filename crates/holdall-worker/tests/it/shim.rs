@@ -164,6 +164,31 @@ fn the_time_limit_stops_like_a_stop() {
 }
 
 #[test]
+fn a_machine_that_slept_past_the_limit_stops_the_step_when_it_wakes() {
+    const HOUR: &str = "3600";
+    let setup = Setup::new();
+    let sleeps = |id: &str| std::fs::write(setup.folder(id).join("slept"), HOUR).unwrap();
+    let mut polite = attempt("polite", task("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done"));
+    polite.timeout_seconds = Some(3000.0);
+    let mut deaf = attempt("deaf", task("trap 'echo no' TERM; echo ready; while :; do sleep 0.01; done"));
+    deaf.timeout_seconds = Some(3000.0);
+    deaf.stop.grace_seconds = 3000.0;
+    for given in [polite, deaf] {
+        let id = given.attempt.clone();
+        setup.server.give(given);
+        setup.server.printed(&id, "ready\n");
+        sleeps(&id);
+    }
+    let (ending, seen) = setup.server.finished("polite");
+    assert_eq!((ending, seen.stdout().as_str()), (Ending::TimedOut, "ready\nbye\n"));
+    // Its grace begins when it is told, and the next sleep is part of that.
+    setup.server.printed("deaf", "no\n");
+    assert!(runs(setup.pids("deaf").0));
+    sleeps("deaf");
+    assert_eq!(setup.server.finished("deaf").0, Ending::TimedOut);
+}
+
+#[test]
 fn what_forks_away_ends_with_the_step() {
     let setup = Setup::new();
     // A session of its own, no output, not a child of anyone in the step any more.
