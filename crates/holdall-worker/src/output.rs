@@ -40,7 +40,12 @@ impl Writer {
         let mut buffer = Vec::new();
         while cursor.read_block(&file, &mut buffer, false, &mut |_| true)? {}
         file.set_len(cursor.frame)?;
-        Ok(Writer { file, end: cursor.frame })
+        Ok(Writer::at(file, cursor.frame))
+    }
+
+    /// Appends to a file from `end` on.
+    pub(crate) fn at(file: File, end: u64) -> Writer {
+        Writer { file, end }
     }
 
     /// Appends bytes that were read from `stream` at `at` (microseconds since 1970); more than [`MAX_RECORD`] become

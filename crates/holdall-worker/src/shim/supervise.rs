@@ -69,7 +69,9 @@ pub fn run(dir: &Path, settings: Settings) -> io::Result<()> {
             }
         }
     };
-    sink.finish();
+    while !sink.finish() {
+        std::thread::sleep(sink::RETRY);
+    }
     let record = record_end(dir, ExitRecord { at: now_micros(), end, result })?;
     // The worker goes on; what is left to be done nobody has to wait for.
     nix::unistd::dup2_stdout(&File::open("/dev/null")?)?;
