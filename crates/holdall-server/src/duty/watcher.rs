@@ -76,8 +76,9 @@ pub fn next(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
 /// could not reach the server, tells how it ended.
 const MARGIN: Span = Span::seconds(60);
 
-/// When nothing of an attempt can run any more whose worker was last heard of at `seen`, however the worker fares: its shim
-/// stops it at its limit. `None`: it has no limit, or it may begin yet.
+/// When nothing of an attempt runs any more whose worker was last heard of at `seen`, however the worker fares: its shim
+/// stops it at its limit. Where the worker's machine slept, that is when it wakes, and what is left of the grace later.
+/// `None`: it has no limit, or it may begin yet.
 pub(crate) fn decided_at(attempt: &AttemptRow, seen: Timestamp) -> Option<Timestamp> {
     let assignment: Assignment = serde_json::from_str(&attempt.assignment).ok()?;
     let seconds = assignment.timeout_seconds? + assignment.stop.grace_seconds;
