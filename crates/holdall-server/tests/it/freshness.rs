@@ -11,7 +11,7 @@ use crate::tables::Tables;
 mod both {
     holdall_store::on_both_databases!(
         a_build_takes_no_version_of_yesterday,
-        what_is_never_checked_by_itself_is_taken_as_it_is,
+        what_is_never_checked_by_itself_is_checked_for_a_build,
         what_has_no_version_is_checked_again_and_again,
         a_check_that_finds_nothing_new_has_no_job_looked_at,
         what_is_pinned_to_a_version_that_is_not_known_is_checked_again_and_again,
@@ -112,7 +112,7 @@ fn a_build_takes_no_version_of_yesterday(store: Store) {
     assert_eq!(got(&tables), Some(Version::of("version", "new")));
 }
 
-fn what_is_never_checked_by_itself_is_taken_as_it_is(store: Store) {
+fn what_is_never_checked_by_itself_is_checked_for_a_build(store: Store) {
     let mut tables = Tables::new(store, &pipeline(", check_every: never"));
     tables.write(|tx, now| {
         for scope in 1..=2 {
@@ -123,7 +123,9 @@ fn what_is_never_checked_by_itself_is_taken_as_it_is(store: Store) {
     check(&mut tables, &["1"], &["old"]);
     tables.pass(86_400);
     push(&mut tables, &["1", "2"]);
-    assert_eq!(got(&tables), Some(Version::of("version", "old")));
+    assert_eq!(got(&tables), None, "it waits for a check");
+    assert_eq!(check(&mut tables, &[], &["old", "new"]), ["image"]);
+    assert_eq!(got(&tables), Some(Version::of("version", "new")));
 }
 
 fn what_has_no_version_is_checked_again_and_again(store: Store) {

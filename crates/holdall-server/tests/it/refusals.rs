@@ -108,7 +108,8 @@ fn the_audit_log_of_an_environment_has_nothing_of_others() {
 
 #[test]
 fn a_list_of_what_there_is_not_is_no_empty_list() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let act = serde_json::json!({"act": {"act": "system_set", "text": SYSTEM}});
     let _: serde_json::Value = server.ask("POST", "/acts", &act);
     for (path, says) in [
@@ -138,7 +139,8 @@ fn a_list_of_what_there_is_not_is_no_empty_list() {
 
 #[test]
 fn a_name_that_is_nearly_that_of_something_is_told_with_it() {
-    let server = TestServer::start(&Place::sqlite());
+    let place = Place::sqlite();
+    let server = TestServer::start(&place);
     let act = serde_json::json!({"act": {"act": "system_set", "text": SYSTEM}});
     let _: serde_json::Value = server.ask("POST", "/acts", &act);
     for (path, meant) in [
