@@ -85,7 +85,9 @@ pub fn history(seed: u64) -> Vec<Op> {
     let mut ops: Vec<Op> =
         ["api", "admin"].map(|service| Op::Push { service: service.to_owned(), quiet: false }).into();
     ops.push(Op::Work { rounds: None });
-    for change in [Change::Hooks(true), Change::Limits(true), Change::Clock(true), Change::Allow(true)] {
+    let more =
+        [Change::Hooks, Change::Limits, Change::Attempts, Change::Clock, Change::Allow].map(|change| change(true));
+    for change in more {
         if chance.percent(50) {
             ops.push(Op::Set { change, now: chance.percent(50) });
         }
@@ -239,7 +241,8 @@ fn of_time(chance: &mut Chance) -> Op {
 }
 
 fn change(chance: &mut Chance) -> Change {
-    match chance.below(12) {
+    match chance.below(13) {
+        12 => Change::Attempts(chance.percent(60)),
         8 => Change::Hooks(chance.percent(60)),
         9 => Change::Limits(chance.percent(60)),
         10 => Change::Clock(chance.percent(60)),

@@ -54,6 +54,8 @@ pub enum Change {
     Hooks(bool),
     /// Deploys, tests and single steps have a time by which they must have ended.
     Limits(bool),
+    /// A step that deploys is tried twice.
+    Attempts(bool),
     /// A job of staging runs on a clock.
     Clock(bool),
     /// Another pipeline may take locks.
@@ -281,6 +283,8 @@ words!(Change {
     Change::Hooks(false) = "no-hooks",
     Change::Limits(true) = "limits",
     Change::Limits(false) = "no-limits",
+    Change::Attempts(true) = "attempts",
+    Change::Attempts(false) = "no-attempts",
     Change::Clock(true) = "clock",
     Change::Clock(false) = "no-clock",
     Change::Allow(true) = "allow",
@@ -288,8 +292,8 @@ words!(Change {
 } Change::Web(true), Change::Web(false), Change::Qa(Qa::Nowhere), Change::Qa(Qa::Between), Change::Qa(Qa::Beside),
     Change::Queue(true), Change::Queue(false), Change::Manual(true), Change::Manual(false), Change::OwnJob(true),
     Change::OwnJob(false), Change::Production(true), Change::Production(false), Change::Hooks(true), Change::Hooks(false),
-    Change::Limits(true), Change::Limits(false), Change::Clock(true), Change::Clock(false), Change::Allow(true),
-    Change::Allow(false));
+    Change::Limits(true), Change::Limits(false), Change::Attempts(true), Change::Attempts(false), Change::Clock(true),
+    Change::Clock(false), Change::Allow(true), Change::Allow(false));
 
 /// A line as it is built up.
 struct Line(String);

@@ -8,6 +8,7 @@ use holdall_engine::status::BuildStatus;
 use holdall_engine::version::Version;
 use holdall_server::release::EnvironmentSpec;
 use holdall_server::release::bags::{bag_number, bag_of, bag_version};
+use holdall_store::audit::AuditRow;
 use holdall_store::bags::{self, SuspectRow, TagRow};
 use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
@@ -52,6 +53,8 @@ pub struct Picture {
     pub taken: BTreeMap<BuildId, i64>,
     /// The newest entry of the audit log.
     pub act: i64,
+    /// What was written into it since the picture before.
+    pub acts: Vec<AuditRow>,
 }
 
 impl Picture {
@@ -98,6 +101,9 @@ impl Picture {
             picture.taken.extend(bag.map(|bag| (build.id, bag)));
         }
         picture.act = audit::audit_list(tx, None, None, 1)?.first().map_or(0, |row| row.id);
+        if picture.act > last.act {
+            picture.acts = audit::audit_list(tx, None, None, picture.act - last.act)?;
+        }
         Ok(picture)
     }
 

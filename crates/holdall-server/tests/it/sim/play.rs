@@ -193,8 +193,8 @@ impl Sim {
         if !std::mem::take(&mut self.unseen) {
             return Ok(());
         }
-        let store = self.store.clone();
-        store.read_blocking(|tx| self.rules.look(tx)).map_err(|error: StoreError| error.to_string())?
+        let (store, now) = (self.store.clone(), self.now);
+        store.read_blocking(|tx| self.rules.look(tx, now)).map_err(|error: StoreError| error.to_string())?
     }
 
     /// Lets one thing happen, with what follows from it.
@@ -628,7 +628,10 @@ impl Sim {
         let asked = self.write(move |tx, now| acts::acquire(tx, &actor, &name, &request, &secret, now));
         if let Some(acquired) = tolerate(asked)? {
             let token = match acquired {
-                Acquired::Granted(granted) => granted.token,
+                Acquired::Granted(granted) => {
+                    self.rules.told.insert(granted.token.clone());
+                    granted.token
+                }
                 Acquired::Queued { place, .. } => place,
             };
             self.tokens.insert(key, token);

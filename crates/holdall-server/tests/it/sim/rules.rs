@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdall_engine::ids::{EnvironmentId, LockId};
 use holdall_engine::status::BuildStatus;
+use holdall_engine::time::Timestamp;
+use holdall_store::audit::AuditRow;
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::DeploymentRow;
+use holdall_store::locks::HoldingRow;
 use holdall_store::{StoreError, Tx};
 
 use super::builds::Builds;
@@ -20,14 +23,16 @@ pub type Broken = String;
 #[derive(Default)]
 pub struct Rules {
     pub seen: Picture,
+    /// The tokens of the holdings whose holders know that they hold.
+    pub told: BTreeSet<String>,
     /// The highest fence of each lock.
     fences: BTreeMap<LockId, i64>,
     builds: Builds,
 }
 
 impl Rules {
-    /// Looks at everything that has changed.
-    pub fn look(&mut self, tx: &mut Tx<'_>) -> Result<Result<(), Broken>, StoreError> {
+    /// Looks at everything that has changed. `at`: what the server's clock says.
+    pub fn look(&mut self, tx: &mut Tx<'_>, at: Timestamp) -> Result<Result<(), Broken>, StoreError> {
         let now = Picture::take(tx, &self.seen)?;
         if let Err(broken) = self.builds.look(tx, &self.seen, &now)? {
             return Ok(Err(broken));
@@ -48,6 +53,7 @@ impl Rules {
         let kept = self
             .history(&now)
             .and_then(|()| self.locks(&now))
+            .and_then(|()| self.people(&now, at))
             .and_then(|()| self.deployments(&now))
             .and_then(|()| self.tags(&now))
             .and_then(|()| builds_hold_the_lock(&now))
@@ -111,6 +117,33 @@ impl Rules {
                         *highest = holding.fence;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A person has a lock until the time that was said, or until somebody gives it back or takes it away. One who knows
+    /// of it has it however long nothing is heard of the client.
+    fn people(&self, now: &Picture, at: Timestamp) -> Result<(), Broken> {
+        for (id, lock) in &self.seen.locks {
+            let after = now.locks.get(id).map_or(&[][..], |lock| &lock.holdings);
+            for holding in lock.holdings.iter().filter(|holding| holding.kind == "person") {
+                let over = |end: Option<Timestamp>| end.is_some_and(|end| end <= at);
+                let ended = |row: &AuditRow| {
+                    ["lock_released", "force_unlock"].contains(&row.act.as_str())
+                        && row.target == format!("lock/{}", lock.name)
+                        && row.before.as_deref() == Some(&holding.name)
+                };
+                let gone = !after.iter().any(|other| other.id == holding.id);
+                if gone && !over(holding.until) && !over(holding.alive_until) && !now.acts.iter().any(ended) {
+                    return Err(format!("{} lost the lock of {}, and nothing says why", holding.name, lock.name));
+                }
+            }
+        }
+        let told = |holding: &HoldingRow| holding.token.as_ref().is_some_and(|token| self.told.contains(token));
+        for holding in now.locks.values().flat_map(|lock| &lock.holdings) {
+            if told(holding) && holding.alive_until.is_some() {
+                return Err(format!("{} knows of the lock and loses it by saying nothing", holding.name));
             }
         }
         Ok(())

@@ -38,6 +38,7 @@ pub struct Shape {
     production: bool,
     hooks: bool,
     limits: bool,
+    attempts: bool,
     clock: bool,
     allow: bool,
 }
@@ -54,6 +55,7 @@ impl Shape {
             production: true,
             hooks: false,
             limits: false,
+            attempts: false,
             clock: false,
             allow: false,
         }
@@ -70,6 +72,7 @@ impl Shape {
             Change::Production(production) => self.production = production,
             Change::Hooks(hooks) => self.hooks = hooks,
             Change::Limits(limits) => self.limits = limits,
+            Change::Attempts(attempts) => self.attempts = attempts,
             Change::Clock(clock) => self.clock = clock,
             Change::Allow(allow) => self.allow = allow,
         }
@@ -88,7 +91,7 @@ impl Shape {
         }
         text += "environments:\n";
         let suite = |name: &str| format!("{{ task: {name}, file: api/{name}.yml }}");
-        let apply = format!("{{ task: apply, file: api/apply.yml{}{} }}", self.limit(), self.hooks_of_step());
+        let apply = format!("{{ task: apply, file: api/apply.yml{}{} }}", self.limits_of_step(), self.hooks_of_step());
         let deploy = format!("    deploy: [{apply}]\n");
         let common = self.common();
         let preview = format!("{deploy}    tests: {{ functional: [{}] }}\n{common}", suite("functional"));
@@ -125,9 +128,10 @@ impl Shape {
         text
     }
 
-    /// The limit of one step.
-    fn limit(&self) -> &'static str {
-        if self.limits { ", timeout: 5m" } else { "" }
+    /// How long one step may take, and how often it is tried.
+    fn limits_of_step(&self) -> String {
+        let limit = |there: bool, text: &'static str| if there { text } else { "" };
+        [limit(self.limits, ", timeout: 5m"), limit(self.attempts, ", attempts: 2")].concat()
     }
 
     /// The hooks of one step.
