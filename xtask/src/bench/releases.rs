@@ -29,16 +29,16 @@ const PACKED: Limit = Limit::AtMost(50.0);
 /// has a system of its own.
 pub fn bag_mock(bench: &Bench) -> Result<()> {
     let place = Installation::start(bench, Steps::Inside)?;
-    let samples = run_bag_mock(&place.api, bench.samples)?;
+    let samples = run_bag_mock(&place.api, 0, bench.samples)?;
     bench.print(&Figure { name: "bag-mock.packed".to_owned(), unit: "ms", samples, of: Of::P99, limit: PACKED });
     Ok(())
 }
 
-/// Packs a bag in each of as many systems.
-pub fn run_bag_mock(api: &Api, samples: usize) -> Result<Vec<f64>> {
+/// Packs a bag in each of as many systems, which each `turn` has of its own.
+pub fn run_bag_mock(api: &Api, turn: usize, samples: usize) -> Result<Vec<f64>> {
     let mut found = Vec::new();
     for round in 0..samples + WARM_UP {
-        let system = format!("mock{round}");
+        let system = format!("mock{turn}-{round}");
         let services = (0..SERVICES)
             .map(|n| service(&format!("service-{n}"), "mock", &json!({"initial_version": format!("{system}-{n}")})));
         set_system(api, &packing(&system, &services.collect::<String>()))?;
@@ -181,10 +181,10 @@ fn packing(system: &str, services: &str) -> String {
     )
 }
 
-/// A job outside the system that makes versions of its service.
+/// A job outside the system that makes versions of its service, whose source is `SOURCE`.
 const FEED: &str = "\
 resources:
-- {name: api, type: mock, check_every: never, source: {no_initial_version: true, log: promoted}}
+- {name: api, type: mock, check_every: never, source: SOURCE}
 jobs:
 - name: feed
   plan:
@@ -203,16 +203,20 @@ const ENVIRONMENTS: [&str; 3] = ["preview", "staging", "production"];
 /// is that of its `on_start`.
 pub fn promotion(bench: &Bench) -> Result<()> {
     let place = Installation::start(bench, Steps::Inside)?;
-    let samples = run_promotion(&place.api, bench.samples.div_ceil(2))?;
+    let samples = run_promotion(&place.api, 0, bench.samples.div_ceil(2))?;
     let name = "promotion.tag-to-process".to_owned();
     bench.print(&Figure { name, unit: "ms", samples, of: Of::P99, limit: Limit::AtMost(100.0) });
     Ok(())
 }
 
-/// Sends as many bags through the chain; each gives two samples.
-pub fn run_promotion(api: &Api, bags: usize) -> Result<Vec<f64>> {
+/// Sends as many bags through the chain, which each `turn` has of its own; each gives two samples.
+pub fn run_promotion(api: &Api, turn: usize, bags: usize) -> Result<Vec<f64>> {
+    let system = format!("promoted{turn}");
+    let source = format!("{{no_initial_version: true, log: {system}}}");
     let task = "{task: nothing, config: {platform: linux, run: {path: 'true'}}}";
-    let mut text = "system: promoted\nservices:\n  api: {type: mock, check_every: never, source: {no_initial_version: true, log: promoted}}\nenvironments:\n".to_owned();
+    let mut text = format!(
+        "system: {system}\nservices:\n  api: {{type: mock, check_every: never, source: {source}}}\nenvironments:\n"
+    );
     for (at, name) in ENVIRONMENTS.iter().enumerate() {
         let origin = match at.checked_sub(1) {
             None => "pack: true".to_owned(),
@@ -223,7 +227,7 @@ pub fn run_promotion(api: &Api, bags: usize) -> Result<Vec<f64>> {
         ));
     }
     set_system(api, &text)?;
-    api.set_pipeline("feed", FEED)?;
+    api.set_pipeline("feed", &FEED.replace("SOURCE", &source))?;
     let mut samples = Vec::new();
     let mut starts = [0; ENVIRONMENTS.len()];
     for round in 0..bags + WARM_UP {
@@ -231,11 +235,11 @@ pub fn run_promotion(api: &Api, bags: usize) -> Result<Vec<f64>> {
         let bag = i64::try_from(round + 1)?;
         let detail = api.wait(&format!("bag {bag} passes production"), || {
             // Until it is packed there is none.
-            let detail = api.get(&format!("systems/promoted/bags/{bag}")).unwrap_or_default();
+            let detail = api.get(&format!("systems/{system}/bags/{bag}")).unwrap_or_default();
             Ok((detail["tags"].as_array().map_or(0, Vec::len) == ENVIRONMENTS.len()).then_some(detail))
         })?;
         for (at, name) in ENVIRONMENTS.iter().enumerate() {
-            let start = api.ended_after(name, "deploy-promoted", "start-deploy", starts[at])?;
+            let start = api.ended_after(name, &format!("deploy-{system}"), "start-deploy", starts[at])?;
             starts[at] = id(&start)?;
             let Some(before) = at.checked_sub(1).filter(|_| round >= WARM_UP) else { continue };
             let tags = detail["tags"].as_array().context("a bag without tags")?;

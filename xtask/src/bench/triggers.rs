@@ -113,7 +113,7 @@ pub struct Chained {
 /// New versions through a chain of three jobs.
 pub fn chain(bench: &Bench) -> Result<()> {
     let place = Installation::start(bench, Steps::Inside)?;
-    let chained = run_chain(&place.api, bench.samples)?;
+    let chained = run_chain(&place.api, 0, bench.samples)?;
     for (name, samples) in
         [("chain.version-to-process", chained.version), ("chain.upstream-to-process", chained.upstream)]
     {
@@ -123,18 +123,19 @@ pub fn chain(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Sends versions through the chain on a server.
-pub fn run_chain(api: &Api, samples: usize) -> Result<Chained> {
-    api.set_pipeline("bench", CHAIN)?;
+/// Sends versions through the chain on a server, which each `turn` has of its own.
+pub fn run_chain(api: &Api, turn: usize, samples: usize) -> Result<Chained> {
+    let pipeline = format!("bench{turn}");
+    api.set_pipeline(&pipeline, CHAIN)?;
     let mut chained = Chained::default();
     let (mut take, mut next) = (0, 0);
     for round in 0..samples + WARM_UP {
-        let made = api.trigger("bench", "make")?;
+        let made = api.trigger(&pipeline, "make")?;
         api.follow(made)?;
-        let downstream = api.ended_after("main", "bench", "next", next)?;
-        let upstream = api.ended_after("main", "bench", "take", take)?;
+        let downstream = api.ended_after("main", &pipeline, "next", next)?;
+        let upstream = api.ended_after("main", &pipeline, "take", take)?;
         (take, next) = (id(&upstream)?, id(&downstream)?);
-        let versions = api.get("resources/main/bench/thing/versions?limit=1")?;
+        let versions = api.get(&format!("resources/main/{pipeline}/thing/versions?limit=1"))?;
         let saved = micros(&versions["items"][0]["first_seen"])?;
         let triggered = first_process(&api.follow(take)?)?;
         let downstream = first_process(&api.follow(next)?)?;
