@@ -27,7 +27,7 @@ pub struct Rules {
     pub told: BTreeSet<String>,
     /// The highest fence of each lock.
     fences: BTreeMap<LockId, i64>,
-    builds: Builds,
+    pub builds: Builds,
 }
 
 impl Rules {

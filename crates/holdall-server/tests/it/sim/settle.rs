@@ -40,7 +40,8 @@ pub fn settle(sim: &mut Sim) -> Result<(), Broken> {
     sim.work(None)?;
     at_rest(sim)?;
     everything_eligible_has_started(sim)?;
-    a_push_goes_everywhere(sim)
+    a_push_goes_everywhere(sim)?;
+    sim.read(|tx| sim.rules.builds.journals_of_ended(tx))?
 }
 
 fn services(sim: &Sim) -> Vec<&'static str> {
