@@ -274,7 +274,7 @@ impl Run {
                 | State::Try { .. }
                 | State::Timed { .. }
                 | State::Hooked { .. } => StepState::Running,
-                State::Ended(outcome) => StepState::from(*outcome),
+                State::Ended(end) => StepState::from(end.outcome()),
             });
         }
         self.nodes.iter().map(|node| node.id.clone()).zip(states).collect()

@@ -32,15 +32,42 @@ pub(super) enum State {
     /// A `do` or a `retry`; `next` is the child to start next.
     Sequence { context: usize, next: usize },
     /// An `in_parallel`; its children run in `inner`, `open` of them now.
-    Parallel { context: usize, inner: usize, next: usize, open: usize, worst: Outcome },
+    Parallel { context: usize, inner: usize, next: usize, open: usize, worst: End },
     /// A `try`.
     Try { context: usize },
     /// A `timeout`; its step runs in `inner`.
     Timed { inner: usize, timer: Option<Timestamp> },
     /// A node with a hook; `step` is how its step ended, once the hook runs.
-    Hooked { context: usize, step: Option<Outcome> },
+    Hooked { context: usize, step: Option<End> },
     /// Ended.
-    Ended(Outcome),
+    Ended(End),
+}
+
+/// How a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// With an outcome.
+    With(Outcome),
+    /// The time of a `timeout` around it was over. What has several steps below it ends so rather than failed: up to that
+    /// `timeout`, which fails, it is an error (reference, 1.9).
+    OutOfTime,
+}
+
+impl End {
+    const SUCCEEDED: End = End::With(Outcome::Succeeded);
+
+    /// Its outcome, as a build and a step have one.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            End::With(outcome) => outcome,
+            End::OutOfTime => Outcome::Failed,
+        }
+    }
+
+    /// Whether it is an error for what is around it.
+    fn is_error(self) -> bool {
+        matches!(self, End::OutOfTime | End::With(Outcome::Errored))
+    }
 }
 
 /// One event being dealt with.
@@ -63,13 +90,22 @@ fn outcome_of(reason: CancelReason) -> Outcome {
     }
 }
 
-/// The worse of two outcomes of things that both count: errored, failed, aborted, succeeded.
-fn worse(a: Outcome, b: Outcome) -> Outcome {
-    let rank = |outcome| match outcome {
-        Outcome::Succeeded => 0,
-        Outcome::Aborted => 1,
-        Outcome::Failed => 2,
-        Outcome::Errored => 3,
+/// The end of what has several steps below it and whose context is done.
+fn end_of(reason: CancelReason) -> End {
+    match reason {
+        CancelReason::Abort | CancelReason::FailFast => End::With(outcome_of(reason)),
+        CancelReason::Timeout => End::OutOfTime,
+    }
+}
+
+/// The worse of two ends of things that both count: out of time, errored, failed, aborted, succeeded.
+fn worse(a: End, b: End) -> End {
+    let rank = |end| match end {
+        End::With(Outcome::Succeeded) => 0,
+        End::With(Outcome::Aborted) => 1,
+        End::With(Outcome::Failed) => 2,
+        End::With(Outcome::Errored) => 3,
+        End::OutOfTime => 4,
     };
     if rank(a) >= rank(b) { a } else { b }
 }
@@ -84,8 +120,8 @@ impl Run {
             return;
         }
         self.phase = Phase::Walking;
-        if let Some(outcome) = self.start(0, BUILD, turn) {
-            self.finish(outcome, turn);
+        if let Some(end) = self.start(0, BUILD, turn) {
+            self.finish(end.outcome(), turn);
         }
     }
 
@@ -107,7 +143,7 @@ impl Run {
     ) {
         let Some(mut node) = self.node(step) else { return };
         let State::Step { context, .. } = self.states[node] else { return };
-        let mut outcome = match (reported, self.contexts[context].done) {
+        let outcome = match (reported, self.contexts[context].done) {
             (Outcome::Aborted, Some(reason)) => outcome_of(reason),
             // It was stopped and nobody wanted that.
             (Outcome::Aborted, None) => Outcome::Errored,
@@ -116,15 +152,16 @@ impl Run {
         if let (Outcome::Succeeded, Some(version)) = (outcome, version) {
             self.versions.insert(step.clone(), version);
         }
-        self.states[node] = State::Ended(outcome);
+        let mut end = End::With(outcome);
+        self.states[node] = State::Ended(end);
         while let Some((parent, _)) = self.nodes[node].parent {
-            match self.advance(parent, Some(outcome), turn) {
+            match self.advance(parent, Some(end), turn) {
                 None => return,
-                Some(its) => outcome = its,
+                Some(its) => end = its,
             }
             node = parent;
         }
-        self.finish(outcome, turn);
+        self.finish(end.outcome(), turn);
     }
 
     /// Takes a timer.
@@ -207,17 +244,21 @@ impl Run {
         }
     }
 
-    /// Starts a node. Gives its outcome if it ends at once.
-    fn start(&mut self, node: usize, context: usize, turn: &mut Turn) -> Option<Outcome> {
+    /// Starts a node. Gives how it ended if it ends at once.
+    fn start(&mut self, node: usize, context: usize, turn: &mut Turn) -> Option<End> {
         if let Some(reason) = self.contexts[context].done {
-            return Some(outcome_of(reason));
+            return Some(match self.nodes[node].kind {
+                Kind::Retry | Kind::InParallel { .. } | Kind::Hook(Hook::Ensure) => end_of(reason),
+                _ => End::With(outcome_of(reason)),
+            });
         }
         self.states[node] = match &self.nodes[node].kind {
             Kind::Step { version } => {
                 // A put that gave no version: there is nothing to get (reference, section 2.4).
                 if version.as_ref().is_some_and(|source| self.version(source).is_none()) {
-                    self.states[node] = State::Ended(Outcome::Errored);
-                    return Some(Outcome::Errored);
+                    let end = End::With(Outcome::Errored);
+                    self.states[node] = State::Ended(end);
+                    return Some(end);
                 }
                 turn.effects.push(self.start_effect(&self.nodes[node]));
                 self.states[node] = State::Step { context, running: false, cancelled: None };
@@ -228,7 +269,7 @@ impl Run {
             Kind::Hook(_) => State::Hooked { context, step: None },
             Kind::InParallel { .. } => {
                 let inner = self.context(Some(context));
-                State::Parallel { context, inner, next: 0, open: 0, worst: Outcome::Succeeded }
+                State::Parallel { context, inner, next: 0, open: 0, worst: End::SUCCEEDED }
             }
             Kind::Timeout { span } => {
                 let at = turn.now + *span;
@@ -240,9 +281,9 @@ impl Run {
         self.advance(node, None, turn)
     }
 
-    /// Goes on with a node that was just started, or one of whose children just ended. Gives its outcome if it ends.
-    fn advance(&mut self, node: usize, ended: Option<Outcome>, turn: &mut Turn) -> Option<Outcome> {
-        let outcome = match self.states[node] {
+    /// Goes on with a node that was just started, or one of whose children just ended. Gives how it ended if it does.
+    fn advance(&mut self, node: usize, ended: Option<End>, turn: &mut Turn) -> Option<End> {
+        let end = match self.states[node] {
             State::Sequence { context, .. } if self.nodes[node].kind == Kind::Retry => {
                 self.advance_retry(node, context, ended, turn)
             }
@@ -250,69 +291,63 @@ impl Run {
             State::Parallel { .. } => self.advance_parallel(node, ended, turn),
             State::Try { context } => {
                 let step = self.nodes[node].children[0];
-                ended.or_else(|| self.start(step, context, turn)).map(|outcome| match outcome {
-                    Outcome::Succeeded | Outcome::Failed | Outcome::Errored => Outcome::Succeeded,
-                    Outcome::Aborted => Outcome::Aborted,
+                ended.or_else(|| self.start(step, context, turn)).map(|end| match end {
+                    End::With(Outcome::Aborted) => end,
+                    End::With(_) | End::OutOfTime => End::SUCCEEDED,
                 })
             }
             State::Timed { inner, .. } => {
                 let step = self.nodes[node].children[0];
-                let outcome = ended.or_else(|| self.start(step, inner, turn));
-                if let (Some(_), State::Timed { timer: Some(_), .. }) = (outcome, self.states[node]) {
+                let end = ended.or_else(|| self.start(step, inner, turn));
+                if let (Some(_), State::Timed { timer: Some(_), .. }) = (end, self.states[node]) {
                     turn.effects.push(Effect::ClearTimer { timer: self.nodes[node].id.clone() });
                 }
-                outcome
+                end.map(|end| End::With(end.outcome()))
             }
             State::Hooked { context, step } => self.advance_hook(node, context, step, ended, turn),
             State::Waiting | State::Step { .. } | State::Ended(_) => None,
         };
-        if let Some(outcome) = outcome {
-            self.states[node] = State::Ended(outcome);
+        if let Some(end) = end {
+            self.states[node] = State::Ended(end);
         }
-        outcome
+        end
     }
 
     /// Starts the next child of a `do` or a `retry`. `None`: there is none left.
-    fn start_next(&mut self, node: usize, context: usize, turn: &mut Turn) -> Option<Option<Outcome>> {
+    fn start_next(&mut self, node: usize, context: usize, turn: &mut Turn) -> Option<Option<End>> {
         let State::Sequence { next, .. } = &mut self.states[node] else { return None };
         let child = *self.nodes[node].children.get(*next)?;
         *next += 1;
         Some(self.start(child, context, turn))
     }
 
-    fn advance_do(&mut self, node: usize, context: usize, ended: Option<Outcome>, turn: &mut Turn) -> Option<Outcome> {
-        let mut last = ended.unwrap_or(Outcome::Succeeded);
-        while last == Outcome::Succeeded {
+    fn advance_do(&mut self, node: usize, context: usize, ended: Option<End>, turn: &mut Turn) -> Option<End> {
+        let mut last = ended.unwrap_or(End::SUCCEEDED);
+        while last == End::SUCCEEDED {
             match self.start_next(node, context, turn) {
                 None => break,
-                Some(outcome) => last = outcome?,
+                Some(end) => last = end?,
             }
         }
         Some(last)
     }
 
-    fn advance_retry(
-        &mut self,
-        node: usize,
-        context: usize,
-        mut ended: Option<Outcome>,
-        turn: &mut Turn,
-    ) -> Option<Outcome> {
+    fn advance_retry(&mut self, node: usize, context: usize, mut ended: Option<End>, turn: &mut Turn) -> Option<End> {
         loop {
             if let (Some(_), Some(reason)) = (ended, self.contexts[context].done) {
-                return Some(outcome_of(reason));
+                return Some(end_of(reason));
             }
-            if ended == Some(Outcome::Succeeded) {
+            if ended == Some(End::SUCCEEDED) {
                 return ended;
             }
             match self.start_next(node, context, turn) {
-                None => return Some(ended.unwrap_or(Outcome::Succeeded)),
-                Some(outcome) => ended = Some(outcome?),
+                None => return Some(ended.unwrap_or(End::SUCCEEDED)),
+                Some(end) => ended = Some(end?),
             }
         }
     }
 
-    fn advance_parallel(&mut self, node: usize, ended: Option<Outcome>, turn: &mut Turn) -> Option<Outcome> {
+    fn advance_parallel(&mut self, node: usize, ended: Option<End>, turn: &mut Turn) -> Option<End> {
         let Kind::InParallel { limit, fail_fast } = self.nodes[node].kind else { return None };
         let State::Parallel { context, inner, mut next, mut open, mut worst } = self.states[node] else { return None };
         let mut just_ended = ended;
@@ -320,9 +355,9 @@ impl Run {
             open -= 1;
         }
         loop {
-            if let Some(outcome) = just_ended.take() {
-                worst = worse(worst, outcome);
-                if fail_fast && outcome != Outcome::Succeeded {
+            if let Some(end) = just_ended.take() {
+                worst = worse(worst, end);
+                if fail_fast && end != End::SUCCEEDED {
                     self.cancel(inner, CancelReason::FailFast, turn);
                 }
             }
@@ -338,7 +373,7 @@ impl Run {
         if open > 0 {
             return None;
         }
-        Some(self.contexts[context].done.map_or(worst, outcome_of))
+        Some(self.contexts[context].done.map_or(worst, end_of))
     }
 
     /// `step` is how the step ended, if the hook runs already.
@@ -346,10 +381,10 @@ impl Run {
         &mut self,
         node: usize,
         context: usize,
-        step: Option<Outcome>,
-        ended: Option<Outcome>,
+        step: Option<End>,
+        ended: Option<End>,
         turn: &mut Turn,
-    ) -> Option<Outcome> {
+    ) -> Option<End> {
         let Kind::Hook(hook) = self.nodes[node].kind else { return None };
         let (main, after) = (self.nodes[node].children[0], self.nodes[node].children[1]);
         let (step, ended) = match (step, ended) {
@@ -360,10 +395,10 @@ impl Run {
                     None => self.start(main, context, turn)?,
                 };
                 let wanted = match hook {
-                    Hook::Success => step == Outcome::Succeeded,
-                    Hook::Failure => step == Outcome::Failed,
-                    Hook::Error => step == Outcome::Errored,
-                    Hook::Abort => step == Outcome::Aborted,
+                    Hook::Success => step == End::SUCCEEDED,
+                    Hook::Failure => step == End::With(Outcome::Failed),
+                    Hook::Error => step.is_error(),
+                    Hook::Abort => step == End::With(Outcome::Aborted),
                     Hook::Ensure => true,
                 };
                 if !wanted {
@@ -381,9 +416,9 @@ impl Run {
         };
         Some(match hook {
             Hook::Success => ended,
-            Hook::Failure if matches!(ended, Outcome::Errored | Outcome::Aborted) => ended,
+            Hook::Failure if ended.is_error() || ended == End::With(Outcome::Aborted) => ended,
             Hook::Failure | Hook::Error | Hook::Abort => step,
-            Hook::Ensure => self.contexts[context].done.map_or(worse(step, ended), outcome_of),
+            Hook::Ensure => self.contexts[context].done.map_or(worse(step, ended), end_of),
         })
     }
 }

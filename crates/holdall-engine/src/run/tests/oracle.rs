@@ -17,6 +17,8 @@ type Limit = Option<(i64, CancelReason)>;
 struct End {
     at: i64,
     outcome: Outcome,
+    /// It failed since the time of a `timeout` around it was over, which what is inside that one takes for an error.
+    out_of_time: bool,
     steps: BTreeMap<PlanId, Trace>,
 }
 
@@ -40,18 +42,35 @@ fn over(limit: Limit, at: i64) -> Option<Outcome> {
     })
 }
 
+impl End {
+    fn is_error(&self) -> bool {
+        self.outcome == Outcome::Errored || self.out_of_time
+    }
+
+    /// What has several steps below it ends with what it was stopped for.
+    fn stopped_by(mut self, limit: Limit) -> End {
+        if let Some(outcome) = over(limit, self.at) {
+            self.outcome = outcome;
+            self.out_of_time = limit.is_some_and(|(_, reason)| reason == CancelReason::Timeout);
+        }
+        self
+    }
+}
+
 fn earlier(a: Limit, b: Limit) -> Limit {
     [a, b].into_iter().flatten().min_by_key(|(at, _)| *at)
 }
 
 fn node(plan: &Plan, at: i64, limit: Limit, world: &World) -> End {
     if let Some(outcome) = over(limit, at) {
-        return End { at, outcome, steps: BTreeMap::new() };
+        let nothing = End { at, outcome, out_of_time: false, steps: BTreeMap::new() };
+        let several = matches!(plan.kind, PlanKind::Retry(_) | PlanKind::InParallel { .. } | PlanKind::Ensure { .. });
+        return if several { nothing.stopped_by(limit) } else { nothing };
     }
     match &plan.kind {
         PlanKind::Get(get) => match &get.version {
             VersionSource::From(put) if !world.behaviours[put].gives_version => {
-                End { at, outcome: Outcome::Errored, steps: BTreeMap::new() }
+                End { at, outcome: Outcome::Errored, out_of_time: false, steps: BTreeMap::new() }
             }
             VersionSource::From(_) | VersionSource::Fixed(_) => step(plan, at, limit, world),
         },
@@ -59,7 +78,7 @@ fn node(plan: &Plan, at: i64, limit: Limit, world: &World) -> End {
             step(plan, at, limit, world)
         }
         PlanKind::Do(steps) => {
-            let mut all = End { at, outcome: Outcome::Succeeded, steps: BTreeMap::new() };
+            let mut all = End { at, outcome: Outcome::Succeeded, out_of_time: false, steps: BTreeMap::new() };
             for step in steps {
                 if all.outcome == Outcome::Succeeded {
                     all = then(all, |at| node(step, at, limit, world));
@@ -68,28 +87,25 @@ fn node(plan: &Plan, at: i64, limit: Limit, world: &World) -> End {
             all
         }
         PlanKind::Retry(attempts) => {
-            let mut all = End { at, outcome: Outcome::Failed, steps: BTreeMap::new() };
+            let mut all = End { at, outcome: Outcome::Failed, out_of_time: false, steps: BTreeMap::new() };
             for attempt in attempts {
                 all = then(all, |at| node(attempt, at, limit, world));
-                if let Some(outcome) = over(limit, all.at) {
-                    all.outcome = outcome;
-                    break;
-                }
-                if all.outcome == Outcome::Succeeded {
+                if over(limit, all.at).is_some() || all.outcome == Outcome::Succeeded {
                     break;
                 }
             }
-            all
+            all.stopped_by(limit)
         }
         PlanKind::Try(step) => {
             let mut end = node(step, at, limit, world);
             if end.outcome != Outcome::Aborted {
-                end.outcome = Outcome::Succeeded;
+                end = End { outcome: Outcome::Succeeded, out_of_time: false, ..end };
             }
             end
         }
         PlanKind::Timeout { step, span } => {
-            node(step, at, earlier(limit, Some((at + span.0, CancelReason::Timeout))), world)
+            let limit = earlier(limit, Some((at + span.0, CancelReason::Timeout)));
+            End { out_of_time: false, ..node(step, at, limit, world) }
         }
         PlanKind::OnSuccess { step, hook } => {
             let end = node(step, at, limit, world);
@@ -97,7 +113,7 @@ fn node(plan: &Plan, at: i64, limit: Limit, world: &World) -> End {
         }
         PlanKind::OnFailure { step, hook } => {
             let end = node(step, at, limit, world);
-            if end.outcome != Outcome::Failed {
+            if end.outcome != Outcome::Failed || end.is_error() {
                 return end;
             }
             let mut end = then(end, |at| node(hook, at, limit, world));
@@ -106,15 +122,15 @@ fn node(plan: &Plan, at: i64, limit: Limit, world: &World) -> End {
             }
             end
         }
-        PlanKind::OnError { step, hook } => apart(step, hook, Outcome::Errored, at, limit, world),
-        PlanKind::OnAbort { step, hook } => apart(step, hook, Outcome::Aborted, at, limit, world),
+        PlanKind::OnError { step, hook } => apart(step, hook, End::is_error, at, limit, world),
+        PlanKind::OnAbort { step, hook } => apart(step, hook, |end| end.outcome == Outcome::Aborted, at, limit, world),
         PlanKind::Ensure { step, hook } => {
             let end = node(step, at, limit, world);
-            let first = end.outcome;
+            let first = (end.outcome, end.out_of_time);
             let free = if over(limit, end.at).is_some() { None } else { limit };
-            let mut end = then(end, |at| node(hook, at, free, world));
-            end.outcome = over(limit, end.at).unwrap_or(worst([first, end.outcome]));
-            end
+            let end = then(end, |at| node(hook, at, free, world));
+            let (outcome, out_of_time) = worst([first, (end.outcome, end.out_of_time)]);
+            End { outcome, out_of_time, ..end }.stopped_by(limit)
         }
         PlanKind::InParallel { steps, limit: slots, fail_fast } => {
             let slots = if *slots == 0 { steps.len() } else { *slots as usize };
@@ -135,29 +151,32 @@ fn step(plan: &Plan, at: i64, limit: Limit, world: &World) -> End {
             outcome = over(limit, trace.ended).expect("it is over");
         }
     }
-    End { at: trace.ended, outcome, steps: BTreeMap::from([(plan.id.clone(), trace)]) }
+    End { at: trace.ended, outcome, out_of_time: false, steps: BTreeMap::from([(plan.id.clone(), trace)]) }
 }
 
 /// What comes next, with the traces of both.
 fn then(mut first: End, next: impl FnOnce(i64) -> End) -> End {
     let next = next(first.at);
     first.steps.extend(next.steps);
-    End { at: next.at, outcome: next.outcome, steps: first.steps }
+    End { steps: first.steps, ..next }
 }
 
 /// A hook that nothing stops, and that changes nothing.
-fn apart(step: &Plan, hook: &Plan, on: Outcome, at: i64, limit: Limit, world: &World) -> End {
+fn apart(step: &Plan, hook: &Plan, on: fn(&End) -> bool, at: i64, limit: Limit, world: &World) -> End {
     let end = node(step, at, limit, world);
-    if end.outcome != on {
+    if !on(&end) {
         return end;
     }
-    End { outcome: on, ..then(end, |at| node(hook, at, None, world)) }
+    let (outcome, out_of_time) = (end.outcome, end.out_of_time);
+    End { outcome, out_of_time, ..then(end, |at| node(hook, at, None, world)) }
 }
 
-fn worst(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
-    let outcomes: Vec<Outcome> = outcomes.into_iter().collect();
-    let by_weight = [Outcome::Errored, Outcome::Failed, Outcome::Aborted];
-    by_weight.into_iter().find(|outcome| outcomes.contains(outcome)).unwrap_or(Outcome::Succeeded)
+/// The worst of outcomes, each with whether a time was over.
+fn worst(outcomes: impl IntoIterator<Item = (Outcome, bool)>) -> (Outcome, bool) {
+    let outcomes: Vec<(Outcome, bool)> = outcomes.into_iter().collect();
+    let by_weight =
+        [(Outcome::Failed, true), (Outcome::Errored, false), (Outcome::Failed, false), (Outcome::Aborted, false)];
+    by_weight.into_iter().find(|outcome| outcomes.contains(outcome)).unwrap_or((Outcome::Succeeded, false))
 }
 
 fn in_parallel(steps: &[Plan], slots: usize, fail_fast: bool, at: i64, limit: Limit, world: &World) -> End {
@@ -169,8 +188,9 @@ fn in_parallel(steps: &[Plan], slots: usize, fail_fast: bool, at: i64, limit: Li
         ends = side_by_side(steps, slots, &ends, at, limit, world);
     }
     let last = ends.iter().map(|end| end.at).max().unwrap_or(at);
-    let outcome = over(limit, last).unwrap_or_else(|| worst(ends.iter().map(|end| end.outcome)));
-    End { at: last, outcome, steps: ends.into_iter().flat_map(|end| end.steps).collect() }
+    let (outcome, out_of_time) = worst(ends.iter().map(|end| (end.outcome, end.out_of_time)));
+    let steps = ends.into_iter().flat_map(|end| end.steps).collect();
+    End { at: last, outcome, out_of_time, steps }.stopped_by(limit)
 }
 
 /// The ends of the steps that are started, each as soon as one of the slots is free. Those of `known` that ended
@@ -181,9 +201,7 @@ fn side_by_side(steps: &[Plan], slots: usize, known: &[End], at: i64, limit: Lim
     for (nth, step) in steps.iter().enumerate() {
         let slot = (0..free.len()).min_by_key(|slot| free[*slot]).expect("there is a slot");
         let end = match (known.get(nth), limit) {
-            (Some(end), Some((over, _))) if end.at <= over => {
-                End { at: end.at, outcome: end.outcome, steps: end.steps.clone() }
-            }
+            (Some(end), Some((over, _))) if end.at <= over => End { steps: end.steps.clone(), ..*end },
             _ if over(limit, free[slot]).is_some() => break,
             _ => node(step, free[slot], limit, world),
         };
