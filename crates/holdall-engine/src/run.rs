@@ -69,6 +69,12 @@ pub enum RunEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<Version>,
     },
+    /// Nobody knows how a step ended, and only a person may have it done again (release model, section 4): it counts as
+    /// errored, and neither `attempts` nor `try` nor what waits in an `in_parallel` goes on after it.
+    StepLost {
+        /// Which.
+        step: PlanId,
+    },
     /// The time of a [`Effect::SetTimer`] has come.
     TimerFired {
         /// Which.
@@ -215,6 +221,7 @@ impl Run {
             RunEvent::StepFinished { step, outcome, version } => {
                 self.step_finished(&step, outcome, version, &mut turn);
             }
+            RunEvent::StepLost { step } => self.step_lost(&step, &mut turn),
             RunEvent::TimerFired { timer } => self.timer_fired(&timer, &mut turn),
             RunEvent::Abort => self.abort(&mut turn),
         }

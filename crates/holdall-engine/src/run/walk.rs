@@ -51,6 +51,8 @@ pub(super) enum End {
     /// The time of a `timeout` around it was over. What has several steps below it ends so rather than failed: up to that
     /// `timeout`, which fails, it is an error (reference, 1.9).
     OutOfTime,
+    /// Nobody knows how a step below it ended. Nothing is tried again.
+    Lost,
 }
 
 impl End {
@@ -61,12 +63,13 @@ impl End {
         match self {
             End::With(outcome) => outcome,
             End::OutOfTime => Outcome::Failed,
+            End::Lost => Outcome::Errored,
         }
     }
 
     /// Whether it is an error for what is around it.
     fn is_error(self) -> bool {
-        matches!(self, End::OutOfTime | End::With(Outcome::Errored))
+        matches!(self, End::OutOfTime | End::Lost | End::With(Outcome::Errored))
     }
 }
 
@@ -98,7 +101,7 @@ fn end_of(reason: CancelReason) -> End {
     }
 }
 
-/// The worse of two ends of things that both count: out of time, errored, failed, aborted, succeeded.
+/// The worse of two ends of things that both count: lost, out of time, errored, failed, aborted, succeeded.
 fn worse(a: End, b: End) -> End {
     let rank = |end| match end {
         End::With(Outcome::Succeeded) => 0,
@@ -106,6 +109,7 @@ fn worse(a: End, b: End) -> End {
         End::With(Outcome::Failed) => 2,
         End::With(Outcome::Errored) => 3,
         End::OutOfTime => 4,
+        End::Lost => 5,
     };
     if rank(a) >= rank(b) { a } else { b }
 }
@@ -133,7 +137,7 @@ impl Run {
         }
     }
 
-    /// Takes the end of a step, and goes on from there.
+    /// Takes it that a step has ended with an outcome.
     pub(super) fn step_finished(
         &mut self,
         step: &PlanId,
@@ -141,7 +145,7 @@ impl Run {
         version: Option<Version>,
         turn: &mut Turn,
     ) {
-        let Some(mut node) = self.node(step) else { return };
+        let Some(node) = self.node(step) else { return };
         let State::Step { context, .. } = self.states[node] else { return };
         let outcome = match (reported, self.contexts[context].done) {
             (Outcome::Aborted, Some(reason)) => outcome_of(reason),
@@ -152,7 +156,19 @@ impl Run {
         if let (Outcome::Succeeded, Some(version)) = (outcome, version) {
             self.versions.insert(step.clone(), version);
         }
-        let mut end = End::With(outcome);
+        self.ended(node, End::With(outcome), turn);
+    }
+
+    /// Takes it that nobody knows how a step ended.
+    pub(super) fn step_lost(&mut self, step: &PlanId, turn: &mut Turn) {
+        let Some(node) = self.node(step) else { return };
+        if let State::Step { .. } = self.states[node] {
+            self.ended(node, End::Lost, turn);
+        }
+    }
+
+    /// Takes the end of a step, and goes on from there.
+    fn ended(&mut self, mut node: usize, mut end: End, turn: &mut Turn) {
         self.states[node] = State::Ended(end);
         while let Some((parent, _)) = self.nodes[node].parent {
             match self.advance(parent, Some(end), turn) {
@@ -292,7 +308,7 @@ impl Run {
             State::Try { context } => {
                 let step = self.nodes[node].children[0];
                 ended.or_else(|| self.start(step, context, turn)).map(|end| match end {
-                    End::With(Outcome::Aborted) => end,
+                    End::With(Outcome::Aborted) | End::Lost => end,
                     End::With(_) | End::OutOfTime => End::SUCCEEDED,
                 })
             }
@@ -302,7 +318,7 @@ impl Run {
                 if let (Some(_), State::Timed { timer: Some(_), .. }) = (end, self.states[node]) {
                     turn.effects.push(Effect::ClearTimer { timer: self.nodes[node].id.clone() });
                 }
-                end.map(|end| End::With(end.outcome()))
+                end.map(|end| if end == End::OutOfTime { End::With(end.outcome()) } else { end })
             }
             State::Hooked { context, step } => self.advance_hook(node, context, step, ended, turn),
             State::Waiting | State::Step { .. } | State::Ended(_) => None,
@@ -334,11 +350,10 @@ impl Run {
 
     fn advance_retry(&mut self, node: usize, context: usize, mut ended: Option<End>, turn: &mut Turn) -> Option<End> {
         loop {
-            if let (Some(_), Some(reason)) = (ended, self.contexts[context].done) {
-                return Some(end_of(reason));
-            }
-            if ended == Some(End::SUCCEEDED) {
-                return ended;
+            if let Some(ended) = ended
+                && (ended == End::SUCCEEDED || ended == End::Lost || self.contexts[context].done.is_some())
+            {
+                return Some(self.end_in(context, ended));
             }
             match self.start_next(node, context, turn) {
                 None => return Some(ended.unwrap_or(End::SUCCEEDED)),
@@ -361,7 +376,7 @@ impl Run {
                     self.cancel(inner, CancelReason::FailFast, turn);
                 }
             }
-            let may_start = self.contexts[inner].done.is_none() && (limit == 0 || open < limit);
+            let may_start = self.contexts[inner].done.is_none() && worst != End::Lost && (limit == 0 || open < limit);
             let Some(child) = self.nodes[node].children.get(next).copied().filter(|_| may_start) else { break };
             next += 1;
             just_ended = self.start(child, inner, turn);
@@ -373,7 +388,16 @@ impl Run {
         if open > 0 {
             return None;
         }
-        Some(self.contexts[context].done.map_or(worst, end_of))
+        Some(self.end_in(context, worst))
+    }
+
+    /// How what has several steps below it ends in its context, after those have ended so.
+    fn end_in(&self, context: usize, own: End) -> End {
+        match self.contexts[context].done {
+            Some(CancelReason::Timeout | CancelReason::FailFast) if own == End::Lost => own,
+            Some(reason) => end_of(reason),
+            None => own,
+        }
     }
 
     /// `step` is how the step ended, if the hook runs already.
@@ -417,8 +441,9 @@ impl Run {
         Some(match hook {
             Hook::Success => ended,
             Hook::Failure if ended.is_error() || ended == End::With(Outcome::Aborted) => ended,
+            Hook::Failure | Hook::Error | Hook::Abort if ended == End::Lost => ended,
             Hook::Failure | Hook::Error | Hook::Abort => step,
-            Hook::Ensure => self.contexts[context].done.map_or(worse(step, ended), end_of),
+            Hook::Ensure => self.end_in(context, worse(step, ended)),
         })
     }
 }

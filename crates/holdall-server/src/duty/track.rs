@@ -114,7 +114,9 @@ pub(super) fn feed(tx: &mut Tx<'_>, build: BuildId, event: RunEvent, now: Timest
     while let Some(event) = queue.pop_front() {
         let effects = run.on(event.clone(), now);
         let step = match &event {
-            RunEvent::StepStarted { step } | RunEvent::StepFinished { step, .. } => Some(step.as_str()),
+            RunEvent::StepStarted { step } | RunEvent::StepFinished { step, .. } | RunEvent::StepLost { step } => {
+                Some(step.as_str())
+            }
             RunEvent::Start | RunEvent::TimerFired { .. } | RunEvent::Abort => None,
         };
         events::event_append(tx, build, now, "run", step, Some(&json_text(&event)?), None)?;

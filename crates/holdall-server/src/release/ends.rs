@@ -158,9 +158,6 @@ pub fn force_unlock(
     }
     if hold {
         for row in environments::environment_list_of_lock(tx, environment.lock)? {
-            if open.is_none() && row.id != environment.id {
-                continue;
-            }
             self::hold(tx, &row, by, reason, now)?;
         }
     } else if environment.held.as_ref().is_some_and(|held| held.code == Code::HeldAfterUnlock.as_str()) {
@@ -216,9 +213,9 @@ pub fn deploy_step_started(
 }
 
 /// Nobody knows how a step ended: a deployment whose deploy step it was is in doubt until a person says what is true.
-pub fn step_lost(tx: &mut Tx<'_>, build: &BuildRow, role: Option<Role>, now: Timestamp) -> Result<(), StoreError> {
-    if let (Some(Role::Deploy { .. }), Some(deployment)) = (role, build.deployment) {
-        environments::deployment_mark(tx, deployment, DeploymentMark::InDoubt(true), now)?;
-    }
-    Ok(())
+/// Gives whether it is one.
+pub fn step_lost(tx: &mut Tx<'_>, build: &BuildRow, role: Option<Role>, now: Timestamp) -> Result<bool, StoreError> {
+    let (Some(Role::Deploy { .. }), Some(deployment)) = (role, build.deployment) else { return Ok(false) };
+    environments::deployment_mark(tx, deployment, DeploymentMark::InDoubt(true), now)?;
+    Ok(true)
 }

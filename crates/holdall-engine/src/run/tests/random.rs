@@ -73,8 +73,12 @@ fn behaviours() -> impl Strategy<Value = Behaviour> {
         2 => Just(Outcome::Failed),
         1 => Just(Outcome::Errored),
     ];
-    (0..20_i64, outcome, 0..20_i64, prop::bool::weighted(0.8))
-        .prop_map(|(takes, outcome, stop_takes, gives_version)| Behaviour { takes, outcome, stop_takes, gives_version })
+    (0..20_i64, outcome, 0..20_i64, prop::bool::weighted(0.8), prop::bool::weighted(0.1)).prop_map(
+        |(takes, outcome, stop_takes, gives_version, lost)| {
+            let gives_version = gives_version && !lost;
+            Behaviour { takes, outcome, lost, stop_takes, gives_version }
+        },
+    )
 }
 
 fn world(plan: &Plan, behaviours: &[Behaviour], abort_at: Option<i64>) -> World {

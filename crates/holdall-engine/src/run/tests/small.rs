@@ -10,7 +10,9 @@ use crate::status::Outcome;
 /// How many nodes the plans have at most; `HOLDALL_NODES` says otherwise (5 takes a minute).
 const NODES: usize = 4;
 
-const OUTCOMES: [Outcome; 3] = [Outcome::Succeeded, Outcome::Failed, Outcome::Errored];
+/// How a step ends, and whether somebody knows.
+const OUTCOMES: [(Outcome, bool); 4] =
+    [(Outcome::Succeeded, false), (Outcome::Failed, false), (Outcome::Errored, false), (Outcome::Errored, true)];
 
 /// Time limits: one that no step keeps, and one that every plan does.
 const LIMITS: [i64; 2] = [1, 1000];
@@ -65,14 +67,16 @@ fn world(plan: &Plan, mut nth: usize) -> World {
     for (place, step) in steps.iter().enumerate() {
         let salt = i64::try_from(place).unwrap();
         let slow = if backwards { 8 - salt } else { 2 + salt };
+        let (outcome, lost) = OUTCOMES[nth % OUTCOMES.len()];
         let behaviour = Behaviour {
             takes: odd(slow, 2 * salt),
-            outcome: OUTCOMES[nth % 3],
+            outcome,
+            lost,
             // The first ignores that it is told to stop.
             stop_takes: if place == 0 { odd(100, 2 * salt + 1) } else { odd(0, 2 * salt + 1) },
             gives_version: true,
         };
-        nth /= 3;
+        nth /= OUTCOMES.len();
         behaviours.insert(step.id.clone(), behaviour);
     }
     World { behaviours, abort_at: None, late_timers: false, noisy: false, crash_every: None }
@@ -87,7 +91,7 @@ fn every_small_plan_goes_as_foretold_and_so_it_does_when_it_is_aborted() {
         super::random::tell_apart(&mut shape, &mut 0);
         let (plan, _) = shape.plan();
         let steps = plan.nodes().into_iter().filter(|node| node.is_step()).count();
-        for nth in 0..2 * 3_usize.pow(u32::try_from(steps).unwrap()) {
+        for nth in 0..2 * OUTCOMES.len().pow(u32::try_from(steps).unwrap()) {
             let mut world = world(&plan, nth);
             let undisturbed = world.carry_out(&plan);
             assert_eq!(undisturbed, foretell(&plan, &world), "{shape} in world {nth}");

@@ -16,6 +16,8 @@ pub struct Behaviour {
     pub takes: i64,
     /// How it ends then; never aborted.
     pub outcome: Outcome,
+    /// Nobody knows how it ends then.
+    pub lost: bool,
     /// How long it runs on at most once it was told to stop.
     pub stop_takes: i64,
     /// Whether it gives a version, if it is a put.
@@ -117,7 +119,7 @@ impl Drive<'_> {
             self.noise(now);
         }
         match &event {
-            RunEvent::StepFinished { step, .. } => {
+            RunEvent::StepFinished { step, .. } | RunEvent::StepLost { step } => {
                 let step = self.steps.get_mut(step).expect("only what was started ends");
                 assert_eq!(step.ended.replace(at), None);
             }
@@ -150,6 +152,7 @@ impl Drive<'_> {
             if self.steps.get(id).is_none_or(|step| step.ended.is_some()) {
                 let event = RunEvent::StepFinished { step: id.clone(), outcome: Outcome::Failed, version: None };
                 assert_eq!(self.run.on(event, now), []);
+                assert_eq!(self.run.on(RunEvent::StepLost { step: id.clone() }, now), []);
             }
             if !self.timers.contains_key(id) {
                 assert_eq!(self.run.on(RunEvent::TimerFired { timer: id.clone() }, now), []);
@@ -179,13 +182,20 @@ impl Drive<'_> {
                 self.push(at, RunEvent::StepStarted { step: step.clone() });
                 let version = behaviour.gives_version.then(|| Version::of("v", &step.to_string()));
                 let outcome = behaviour.outcome;
-                self.push(at + behaviour.takes, RunEvent::StepFinished { step, outcome, version });
+                let end = match behaviour.lost {
+                    true => RunEvent::StepLost { step },
+                    false => RunEvent::StepFinished { step, outcome, version },
+                };
+                self.push(at + behaviour.takes, end);
             }
             Effect::CancelStep { step, reason } => {
                 let going = self.steps.get_mut(&step).expect("only what was started is cancelled");
                 assert_eq!((going.ended, going.cancelled), (None, None), "{step} runs and is cancelled once");
                 going.cancelled = Some((at, reason));
-                let ends = |event: &RunEvent| matches!(event, RunEvent::StepFinished { step: of, .. } if *of == step);
+                let ends = |event: &RunEvent| match event {
+                    RunEvent::StepFinished { step: of, .. } | RunEvent::StepLost { step: of } => *of == step,
+                    _ => false,
+                };
                 let (&(natural, nth), _) = self.queue.iter().find(|(_, event)| ends(event)).expect("it will end");
                 let stopped = at + self.world.behaviours[&step].stop_takes;
                 if stopped < natural {

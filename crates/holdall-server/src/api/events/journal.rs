@@ -97,18 +97,21 @@ impl Lines {
                 let worker = begun.map(|begun| begun.worker.clone());
                 Some((BuildEventKind::Started { worker }, begun.and_then(|begun| begun.at)))
             }
-            RunEvent::StepFinished { outcome, .. } => {
-                let (exit_status, at) = self.ended.remove(step).map_or((None, None), |(how, at)| (how, Some(at)));
-                let outcome = match outcome {
-                    Outcome::Succeeded => StepOutcome::Succeeded,
-                    Outcome::Failed => StepOutcome::Failed,
-                    Outcome::Errored => StepOutcome::Errored,
-                    Outcome::Aborted => StepOutcome::Aborted,
-                };
-                Some((BuildEventKind::Finished { outcome, exit_status }, at))
-            }
+            RunEvent::StepFinished { outcome, .. } => Some(self.finished(step, outcome)),
+            RunEvent::StepLost { .. } => Some(self.finished(step, Outcome::Errored)),
             RunEvent::Start | RunEvent::TimerFired { .. } | RunEvent::Abort => None,
         }
+    }
+
+    fn finished(&mut self, step: &str, outcome: Outcome) -> (BuildEventKind, Option<Timestamp>) {
+        let (exit_status, at) = self.ended.remove(step).map_or((None, None), |(how, at)| (how, Some(at)));
+        let outcome = match outcome {
+            Outcome::Succeeded => StepOutcome::Succeeded,
+            Outcome::Failed => StepOutcome::Failed,
+            Outcome::Errored => StepOutcome::Errored,
+            Outcome::Aborted => StepOutcome::Aborted,
+        };
+        (BuildEventKind::Finished { outcome, exit_status }, at)
     }
 
     /// What a step printed, as text. A character that is cut by the end of a row comes with the next one.

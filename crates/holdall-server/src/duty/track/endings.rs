@@ -105,12 +105,14 @@ pub fn attempt_ended(
             _ => {}
         }
     }
-    if let Ending::Lost { .. } = ending {
-        ends::step_lost(tx, &walk.build, walk.spec.role, now)?;
-    }
+    let in_doubt = matches!(ending, Ending::Lost { .. }) && ends::step_lost(tx, &walk.build, walk.spec.role, now)?;
     let payload = json_text(ending)?;
     events::event_append(tx, attempt.build, at, "ending", Some(&attempt.step), Some(&payload), None)?;
-    feed(tx, attempt.build, RunEvent::StepFinished { step, outcome, version }, now)
+    let event = match in_doubt {
+        true => RunEvent::StepLost { step },
+        false => RunEvent::StepFinished { step, outcome, version },
+    };
+    feed(tx, attempt.build, event, now)
 }
 
 /// Ends an attempt of which nobody will hear any more: its worker is gone, and its process with it. What its build does

@@ -122,7 +122,7 @@ fn nothing_is_left(tx: &mut Tx<'_>, now: &Picture) -> Result<Result<(), Broken>,
 }
 
 /// What a build's journal says of its steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Story {
     /// How each step ended.
     outcomes: BTreeMap<String, Outcome>,
@@ -130,11 +130,13 @@ struct Story {
     places: BTreeMap<String, (usize, usize)>,
     aborted: Option<usize>,
     timed_out: Option<usize>,
+    /// The steps by which a deployment came to be in doubt.
+    lost: BTreeSet<String>,
 }
 
 impl Story {
     fn read(tx: &mut Tx<'_>, build: BuildId) -> Result<Story, StoreError> {
-        let mut story = Story { outcomes: BTreeMap::new(), places: BTreeMap::new(), aborted: None, timed_out: None };
+        let mut story = Story::default();
         for (place, (_, text)) in events::event_list_run(tx, build)?.into_iter().enumerate() {
             let mut appears = |step: &str| story.places.entry(step.to_owned()).or_insert((place, place)).1 = place;
             match serde_json::from_str(&text).expect("a journal is JSON") {
@@ -143,6 +145,11 @@ impl Story {
                 RunEvent::StepFinished { step, outcome, .. } => {
                     appears(step.as_str());
                     story.outcomes.insert(step.as_str().to_owned(), outcome);
+                }
+                RunEvent::StepLost { step } => {
+                    appears(step.as_str());
+                    story.outcomes.insert(step.as_str().to_owned(), Outcome::Errored);
+                    story.lost.insert(step.as_str().to_owned());
                 }
                 RunEvent::TimerFired { .. } => story.timed_out = story.timed_out.or(Some(place)),
                 RunEvent::Abort => story.aborted = story.aborted.or(Some(place)),
@@ -168,6 +175,18 @@ fn hooks(tx: &mut Tx<'_>, build: &BuildRow) -> Result<Result<(), Broken>, StoreE
     if let Some(row) = tx.query(twice, &[build.id.into()])?.first() {
         let step: String = row.get(0)?;
         return Ok(Err(format!("step {step} of {name} has run twice")));
+    }
+    // Of a deployment in doubt nothing is tried again by itself.
+    for node in plan.nodes() {
+        let PlanKind::Retry(attempts) = &node.kind else { continue };
+        let mut lost = None;
+        for attempt in attempts {
+            let begun = steps(attempt).into_iter().find(|id| story.places.contains_key(*id));
+            if let (Some(lost), Some(again)) = (lost, begun) {
+                return Ok(Err(format!("step {again} of {name} was tried although {lost} was lost before it")));
+            }
+            lost = lost.or_else(|| steps(attempt).into_iter().find(|id| story.lost.contains(*id)));
+        }
     }
     // Those around the whole job come first.
     let mut around = true;
