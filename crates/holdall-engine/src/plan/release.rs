@@ -246,7 +246,8 @@ pub(super) fn plan_resolve(get: &GetStep, resource: &Resource, version: Version)
     })
 }
 
-/// A get of a bag: the artifact `bag`, then one get for each service that is wanted.
+/// A get of a bag: the artifact `bag`, then one get for each service that is wanted. `params.optional`: what cannot be
+/// fetched is shown, and the plan goes on.
 pub(super) fn plan_bag(
     builder: &mut Builder<'_>,
     id: &PlanId,
@@ -261,14 +262,15 @@ pub(super) fn plan_bag(
     let files = PlanKind::Files(FilesPlan { name: get.name.clone(), artifacts, files: bag.files() });
     let mut steps = vec![builder.node(id.child(1), files)?];
     if !wanted.is_empty() {
-        let parallel = id.child(2);
+        let optional = get.params.get("optional") == Some(&Value::Bool(true));
+        let parallel = if optional { id.child(2).child(1) } else { id.child(2) };
         let mut gets = Vec::new();
         for (nth, (name, service)) in wanted.into_iter().enumerate() {
             let kind = service_get(builder, get, bag, name, service)?;
             gets.push(builder.node(parallel.child(nth + 1), kind)?);
         }
-        let kind = PlanKind::InParallel { steps: gets, limit: 0, fail_fast: false };
-        steps.push(builder.node(parallel, kind)?);
+        let gets = builder.node(parallel, PlanKind::InParallel { steps: gets, limit: 0, fail_fast: false })?;
+        steps.push(if optional { builder.node(id.child(2), PlanKind::Try(Box::new(gets)))? } else { gets });
     }
     Ok(PlanKind::Do(steps))
 }

@@ -53,7 +53,7 @@ impl Jobs<'_> {
         let bags = GetStep {
             name: BAGS.to_owned(),
             trigger: self.environment.promotion == Promotion::Automatic,
-            params: services(hook_services(on_start)),
+            params: for_hook(on_start),
             ..GetStep::default()
         };
         let mut plan = vec![put(LOCK, "acquire"), Step::Get(bags), put(DEPLOYMENTS, "start")];
@@ -63,7 +63,7 @@ impl Jobs<'_> {
 
     fn deploy(&self, name: String, plan: &Plan, before: String) -> Job {
         let wanted = self.with_failed([plan]);
-        let mut steps = vec![put(LOCK, "require"), deployment(vec![before], wanted)];
+        let mut steps = vec![put(LOCK, "require"), deployment(vec![before], services(wanted))];
         steps.extend(self.limited(&plan.steps));
         Job { serial: true, hooks: self.failed(), ..self.job(name, steps) }
     }
@@ -72,7 +72,7 @@ impl Jobs<'_> {
     fn test(&self, name: String, deployed: &str) -> Job {
         let suites: Vec<_> = self.environment.suites.iter().filter(|suite| suite.job_name() == name).collect();
         let wanted = self.with_failed(suites.iter().map(|suite| &suite.plan));
-        let mut plan = vec![put(LOCK, "require"), deployment(vec![deployed.to_owned()], wanted)];
+        let mut plan = vec![put(LOCK, "require"), deployment(vec![deployed.to_owned()], services(wanted))];
         for suite in suites {
             let steps = Step::Do(suite.plan.steps.clone());
             plan.push(match &self.environment.timeout {
@@ -89,7 +89,7 @@ impl Jobs<'_> {
             passed.push(deployed.to_owned());
         }
         let on_passed = self.environment.on_passed.as_ref();
-        let mut plan = vec![put(LOCK, "require"), deployment(passed, hook_services(on_passed)), put(BAGS, "tag")];
+        let mut plan = vec![put(LOCK, "require"), deployment(passed, for_hook(on_passed)), put(BAGS, "tag")];
         plan.extend(on_passed.map(hook));
         plan.push(put(LOCK, "release"));
         self.job(SIGNAL, plan)
@@ -132,8 +132,7 @@ fn put(resource: &str, action: &str) -> Step {
 }
 
 /// The get of the deployment that a job works for.
-fn deployment(passed: Vec<String>, wanted: Option<Vec<String>>) -> Step {
-    let params = services(wanted);
+fn deployment(passed: Vec<String>, params: Object) -> Step {
     Step::Get(GetStep { name: DEPLOYMENTS.to_owned(), passed, trigger: true, params, ..GetStep::default() })
 }
 
@@ -142,9 +141,13 @@ fn services(wanted: Option<Vec<String>>) -> Object {
     wanted.map(|names| ("services".to_owned(), json!(names))).into_iter().collect()
 }
 
-/// The services that a hook in a job of its own wants: none where there is no hook.
-fn hook_services(hook: Option<&Plan>) -> Option<Vec<String>> {
-    hook.map_or(Some(Vec::new()), |plan| plan.services.clone())
+/// The params of a get of a bag for a hook in a job of its own: no service where there is no hook, and that one cannot be
+/// fetched keeps nothing back, as the hook's own failure does not (release model, section 2).
+fn for_hook(hook: Option<&Plan>) -> Object {
+    let Some(hook) = hook else { return services(Some(Vec::new())) };
+    let mut params = services(hook.services.clone());
+    params.insert("optional".to_owned(), Value::Bool(true));
+    params
 }
 
 /// A plan whose failure is shown and changes nothing.
