@@ -67,8 +67,8 @@ pub struct WaitRow {
 
 const HOLDING: &str = "SELECT id, lock_id, kind, name, mode, build_id, deployment_id, token, reason, since, until, \
      alive_until, fence FROM lock_holding";
-const WAIT: &str =
-    "SELECT id, lock_id, kind, name, mode, build_id, token, reason, since, for_span, alive_until FROM lock_wait";
+const WAIT: &str = "SELECT w.id, w.lock_id, w.kind, w.name, w.mode, w.build_id, w.token, w.reason, w.since, w.for_span, \
+     w.alive_until FROM lock_wait w";
 
 fn holding_from(row: &Row) -> Result<HoldingRow, StoreError> {
     Ok(HoldingRow {
@@ -212,9 +212,11 @@ pub fn mark_waiters(tx: &mut Tx<'_>, lock: LockId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Those who wait for a lock, in the order in which they came.
+/// Those who wait for a lock: a hand-over before all others, and those in the order in which they came.
 pub fn wait_list(tx: &mut Tx<'_>, lock: LockId) -> Result<Vec<WaitRow>, StoreError> {
-    tx.query(&format!("{WAIT} WHERE lock_id = ?1 ORDER BY id"), params![lock])?.iter().map(wait_from).collect()
+    let order =
+        "LEFT JOIN build b ON b.id = w.build_id WHERE w.lock_id = ?1 ORDER BY COALESCE(b.first_in_line, 0) DESC, w.id";
+    tx.query(&format!("{WAIT} {order}"), params![lock])?.iter().map(wait_from).collect()
 }
 
 /// Puts somebody into the queue; the row's id is not looked at.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use holdall_engine::ids::BuildId;
 use holdall_engine::release::bags::barred;
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::Timestamp;
@@ -11,6 +12,7 @@ use holdall_store::bags::{self, BagRow, SuspectRow};
 use holdall_store::builds::{self, NewBuild};
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::jobs::{self, JobRow};
+use holdall_store::locks::{self, WaitRow};
 use holdall_store::resources::{self, Pin};
 use holdall_store::versions::{self, DisabledRow};
 
@@ -61,22 +63,26 @@ pub(super) fn deploy(
         }
         outcome.sentences.push(format!("{service} is not suspect in {} any more", environment.name));
     }
-    let judge = Judge::read(tx, environment.clone())?;
-    let bag = judge.bag(tx, &row)?;
-    let holds = barred(&judge.view, &bag);
-    if !holds.is_empty() {
-        let why: Vec<&str> = holds.iter().map(|hold| hold.sentence.as_str()).collect();
-        let command = holds.iter().find_map(|hold| hold.command.clone());
-        let mut refusal = Refusal::new(
-            409,
-            code::REFUSED,
-            format!("bag {} cannot be deployed to {}: {}", order.bag, environment.name, why.join("; ")),
-        );
-        refusal.command = command;
-        return Err(refusal.holds(holds).into());
-    }
-    start(tx, who, &environment, order.bag, order.take_over, reason, now, &mut outcome)?;
+    may_start(tx, &environment, &row)?;
+    start(tx, who, &environment, &row, order.take_over, reason, now, &mut outcome)?;
     Ok(outcome)
+}
+
+/// Refuses a bag that even a person cannot start there.
+fn may_start(tx: &mut Tx<'_>, environment: &EnvironmentRow, bag: &BagRow) -> Result<(), Error> {
+    let judge = Judge::read(tx, environment.clone())?;
+    let holds = barred(&judge.view, &judge.bag(tx, bag)?);
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let why: Vec<&str> = holds.iter().map(|hold| hold.sentence.as_str()).collect();
+    let mut refusal = Refusal::new(
+        409,
+        code::REFUSED,
+        format!("bag {} cannot be deployed to {}: {}", bag.number, environment.name, why.join("; ")),
+    );
+    refusal.command = holds.iter().find_map(|hold| hold.command.clone());
+    Err(refusal.holds(holds).into())
 }
 
 /// Lets a deployment of one bag begin: at once, by hand-over, or when the lock comes free.
@@ -85,12 +91,13 @@ fn start(
     tx: &mut Tx<'_>,
     who: &str,
     environment: &EnvironmentRow,
-    bag: i64,
+    row: &BagRow,
     take_over: bool,
     reason: Option<&str>,
     now: Timestamp,
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
+    let bag = row.number;
     let job = jobs::job_find(tx, environment.pipeline, "start-deploy")?
         .ok_or_else(|| Error::not_found(format!("job start-deploy of {}", environment.name)))?;
     let open = deployment_open(tx, environment)?;
@@ -110,6 +117,9 @@ fn start(
                 ));
             }
             deployment_end(tx, environment, &open, "handed-over", who, reason, now)?;
+            // A changed file that waited for this end may ask for a service that the bag has not.
+            let changed = environments::environment_get(tx, environment.id)?;
+            may_start(tx, &changed, row)?;
             environments::deployment_mark(tx, open.id, environments::DeploymentMark::InDoubt(false), now)?;
             first_in_line = true;
             end_waiting(tx, who, environment, &job, bag, now, outcome)?;
@@ -146,9 +156,40 @@ fn start(
         first_in_line,
     };
     let build = builds::build_create(tx, job.id, &new, now)?;
+    if first_in_line {
+        // Before all who wait, so that nothing slips between (release model, section 5, rule 8).
+        ask_for_lock(tx, environment, build, bag, now)?;
+    }
     outcome.made.build = builds::build_get(tx, build)?.as_ref().map(names::build_ref);
     outcome.sentences.push(format!("bag {bag} is deployed to {}", environment.name));
     outcome.after = Some(format!("bag {bag}"));
+    Ok(())
+}
+
+/// Puts a build of `start-deploy` into the queue of the environment's lock.
+fn ask_for_lock(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentRow,
+    build: BuildId,
+    bag: i64,
+    now: Timestamp,
+) -> Result<(), Error> {
+    locks::wait_add(
+        tx,
+        &WaitRow {
+            id: 0,
+            lock: environment.lock,
+            kind: "deployment".to_owned(),
+            name: format!("a deployment of bag {bag}"),
+            mode: "exclusive".to_owned(),
+            build: Some(build),
+            token: None,
+            reason: None,
+            since: now,
+            for_span: None,
+            alive_until: None,
+        },
+    )?;
     Ok(())
 }
 
@@ -292,7 +333,7 @@ pub(super) fn roll_back(
     }
     // What is thrown out here is held back in the environments after this one too.
     mark_chain(tx, &environment)?;
-    start(tx, who, &environment, to, true, reason, now, &mut outcome)?;
+    start(tx, who, &environment, &target_row, true, reason, now, &mut outcome)?;
     Ok(outcome)
 }
 
@@ -311,6 +352,8 @@ fn throw_out(
     let mut started = Vec::new();
     let Some(scope) = judge.resource.scope else { return Ok(started) };
     let mut unticked = Vec::new();
+    let before = versions::disabled_list(tx, judge.resource.id)?;
+    let withdrawn: BTreeSet<_> = before.into_iter().filter(|row| row.withdraws).map(|row| row.digest).collect();
     for version in versions::version_between(tx, scope, to, i64::MAX - 1, 10_000)? {
         let row = DisabledRow {
             digest: version.digest.clone(),
@@ -318,7 +361,8 @@ fn throw_out(
             at: now,
             until: None,
             reason: Some(format!("rolled back to bag {to}{}", because(reason))),
-            withdraws: !here_only,
+            // What an earlier act withdrew from the environments after this one stays withdrawn.
+            withdraws: !here_only || withdrawn.contains(&version.digest),
         };
         versions::disable(tx, judge.resource.id, &row)?;
         let Some(number) = crate::release::bags::bag_number(&version.version) else { continue };
@@ -498,9 +542,16 @@ pub(super) fn freeze(
     outcome.sentences.push(format!("{name} is frozen at bag {bag}"));
     outcome.after = Some(format!("frozen at bag {bag}"));
     if current != Some(bag) {
-        if deploy_it {
-            start(tx, who, &environment, bag, false, reason, now, &mut outcome)?;
-        } else if deployment_open(tx, &environment)?.is_none_or(|open| open.bag != bag) {
+        let open = deployment_open(tx, &environment)?.filter(|open| open.bag == bag);
+        if let Some(open) = open {
+            if deploy_it {
+                let sentence = format!("deployment {} of bag {bag} has the lock of {name} already", open.number);
+                outcome.sentences.push(sentence);
+            }
+        } else if deploy_it {
+            may_start(tx, &environment, &row)?;
+            start(tx, who, &environment, &row, false, reason, now, &mut outcome)?;
+        } else {
             let judge = Judge::read(tx, environment.clone())?;
             let how = match barred(&judge.view, &judge.bag(tx, &row)?).first() {
                 None => "--deploy, or triggering start-deploy, deploys it".to_owned(),

@@ -6,6 +6,7 @@ mod durable;
 mod flow;
 mod freshness;
 mod groups;
+mod hand_overs;
 mod history;
 mod hostile;
 mod locks;

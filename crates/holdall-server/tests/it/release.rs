@@ -33,6 +33,9 @@ mod both {
         previews_say_what_then_happens,
         a_guarded_build_is_not_aborted_by_accident,
         a_lost_deploy_step_is_in_doubt,
+        a_lost_deploy_step_is_not_tried_again_by_itself,
+        a_later_roll_back_leaves_withdrawn_what_was,
+        a_hook_whose_files_cannot_be_fetched_keeps_nothing_back,
         a_system_changes_under_way,
         a_dead_worker_whose_lock_is_taken_holds_nothing_for_ever,
         a_hook_of_a_dead_worker_that_no_worker_takes_is_given_up,
@@ -563,6 +566,67 @@ fn a_lost_deploy_step_is_in_doubt(store: Store) {
     world.act(Act::BuildRerun { build: build.id.0 });
     world.run();
     assert_eq!(world.live(), [2, 2, 2]);
+}
+
+fn a_lost_deploy_step_is_not_tried_again_by_itself(store: Store) {
+    let mut world = World::new(store);
+    world.push_first();
+    let apply = "{ task: apply, file: api/apply.yml }";
+    let again = "{ task: apply, file: api/apply.yml, attempts: 3 }";
+    for (bag, plan) in [(2, format!("[{again}]")), (3, format!("[{{ try: {apply} }}, {again}]"))] {
+        let text = SYSTEM.replacen(&format!("[{apply}]"), &plan, 1);
+        world.act(Act::SystemSet { text, vars: BTreeMap::new(), now: false });
+        world.rule("preview/deploy/apply", Fate::Lost);
+        world.push("api", &format!("api-{bag}"));
+        world.run();
+        let ran = format!("preview/deploy/apply bag {bag}");
+        assert_eq!(world.ran.iter().filter(|one| **one == ran).count(), 1, "{plan}");
+        assert_eq!(world.build("preview", "deploy").status.as_str(), "errored");
+        let why = world.why("preview", None);
+        assert!(why.iter().any(|hold| hold.code == "in-doubt"), "{why:?}");
+        // A person says that it is to be done again, and it is.
+        world.rule("preview/deploy/apply", Fate::Exit(0));
+        let build = world.build("preview", "deploy").id.0;
+        world.act(Act::BuildRerun { build });
+        world.run();
+        assert_eq!(world.live(), [bag, bag, bag]);
+    }
+}
+
+fn a_later_roll_back_leaves_withdrawn_what_was(store: Store) {
+    let mut world = World::new(store);
+    world.push_first();
+    let token = world.take_lock("production");
+    for version in ["api-2", "api-3"] {
+        world.push("api", version);
+        world.run();
+    }
+    for (to, here_only) in [(2, false), (1, true)] {
+        world.act(Act::RollBack {
+            system: "notify".to_owned(),
+            environment: "staging".to_owned(),
+            to: Some(to),
+            suspects: Suspects::None,
+            and_untick: false,
+            here_only,
+        });
+        world.run();
+    }
+    world.give_back("production", token);
+    assert_eq!(world.live(), [3, 1, 2], "bag 3 was withdrawn, bag 2 was thrown out of staging only");
+}
+
+fn a_hook_whose_files_cannot_be_fetched_keeps_nothing_back(store: Store) {
+    let mut world = World::new(store);
+    let hooks = "  staging:\n    on_start: [{ task: hello, file: admin/hello.yml }]\n    on_passed: [{ task: told, file: \
+                 admin/told.yml }]\n";
+    let text = SYSTEM.replace("  staging:\n", hooks);
+    world.act(Act::SystemSet { text, vars: BTreeMap::new(), now: false });
+    world.rule("staging/start-deploy/admin", Fate::Exit(1));
+    world.rule("staging/signal-deploy-completion/admin", Fate::Exit(1));
+    world.push_first();
+    assert_eq!(world.live(), [1, 1, 1]);
+    assert_eq!(world.deployments("staging"), ["1 passed"]);
 }
 
 fn a_system_changes_under_way(store: Store) {
