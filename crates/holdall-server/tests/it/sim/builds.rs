@@ -209,7 +209,8 @@ fn hooks(tx: &mut Tx<'_>, build: &BuildRow) -> Result<Result<(), Broken>, StoreE
         let is_due = match cause {
             // What ends in a `timeout` that is over has failed: what reports that it was stopped, an `ensure` with anything.
             Some(BuildStatus::Failed) => ended(Outcome::Failed) || before(story.timed_out),
-            Some(BuildStatus::Errored) => ended(Outcome::Errored),
+            // And what has several steps below it has errored then.
+            Some(BuildStatus::Errored) => ended(Outcome::Errored) || before(story.timed_out),
             Some(BuildStatus::Aborted) => before(story.aborted),
             _ => true,
         };
