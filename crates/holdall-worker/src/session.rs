@@ -200,6 +200,16 @@ struct Attempts {
     gone: VecDeque<(Option<String>, String)>,
 }
 
+impl Attempts {
+    /// Remembers an attempt that a late order must not start.
+    fn note_gone(&mut self, installation: Option<String>, attempt: &str) {
+        self.gone.push_back((installation, attempt.to_owned()));
+        if self.gone.len() > REMEMBERED {
+            self.gone.pop_front();
+        }
+    }
+}
+
 /// An attempt whose folder is here.
 #[derive(Debug)]
 struct Held {
@@ -284,13 +294,15 @@ impl Shared {
     }
 
     fn poll(&self) -> Poll {
+        // They have ended as far as this worker is concerned: the server must not send them again.
+        let untold = self.reporter.untold().into_iter().map(|(attempt, _)| attempt);
         let attempts = self.attempts();
         let busy = attempts.held.values().filter(|held| held.busy).count();
         Poll {
             name: self.config.name.clone(),
             session: self.session_id.clone(),
             free_slots: self.config.slots.saturating_sub(u32::try_from(busy).unwrap_or(u32::MAX)),
-            running: attempts.held.keys().cloned().collect(),
+            running: attempts.held.keys().cloned().chain(untold).collect(),
         }
     }
 
@@ -302,6 +314,7 @@ impl Shared {
             let held =
                 self.attempts().held.iter().map(|(attempt, held)| (attempt.clone(), held.fence)).collect::<Vec<_>>();
             let found = on_disk.iter().map(|found| (found.attempt.clone(), found.fence));
+            let held = held.into_iter().chain(self.reporter.untold());
             let attempts = found.chain(held).map(|(attempt, fence)| HeldAttempt { attempt, fence }).collect();
             let hello = Hello {
                 name: self.config.name.clone(),
@@ -382,13 +395,18 @@ impl Shared {
         {
             let attempts = self.attempts();
             let is_gone = attempts.gone.iter().any(|(of, gone)| (of, gone) == (&installation, &assignment.attempt));
-            if is_gone || attempts.held.contains_key(&assignment.attempt) {
+            let is_untold = || self.reporter.untold().iter().any(|(untold, _)| *untold == assignment.attempt);
+            if is_gone || attempts.held.contains_key(&assignment.attempt) || is_untold() {
                 return;
             }
         }
         match self.runtime.accept(&assignment) {
             Ok(()) => self.begin(assignment, installation),
-            Err(message) => self.reporter.could_not_accept(&assignment, message),
+            Err(message) => {
+                // What is reported as not run must not run, also where the order comes once more and could be followed.
+                self.attempts().note_gone(installation, &assignment.attempt);
+                self.reporter.could_not_accept(&assignment, message);
+            }
         }
     }
 
@@ -454,10 +472,7 @@ impl Shared {
         }
         let mut attempts = self.attempts();
         let of = attempts.held.remove(attempt).and_then(|held| held.installation);
-        attempts.gone.push_back((of, attempt.to_owned()));
-        if attempts.gone.len() > REMEMBERED {
-            attempts.gone.pop_front();
-        }
+        attempts.note_gone(of, attempt);
     }
 
     fn attempts(&self) -> std::sync::MutexGuard<'_, Attempts> {

@@ -201,6 +201,16 @@ impl Reporter {
         self.add(Fact::Finished { attempt, fence, at: now_micros(), ending: Ending::CouldNotRun { message } });
     }
 
+    /// The attempts without a folder of whose end the server may not know yet, with their fences.
+    pub fn untold(&self) -> Vec<(String, i64)> {
+        let state = self.state();
+        let end = |fact: &Fact| match fact {
+            Fact::Finished { attempt, fence, .. } => Some((attempt.clone(), *fence)),
+            Fact::Started { .. } | Fact::Output { .. } | Fact::Checked { .. } => None,
+        };
+        state.loose.iter().filter_map(end).collect()
+    }
+
     /// Reports a fact that is in no file.
     pub fn add(&self, fact: Fact) {
         self.state().loose.push_back(fact);

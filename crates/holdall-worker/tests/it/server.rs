@@ -46,6 +46,8 @@ pub struct State {
     pub checked: BTreeMap<String, Result<Vec<BTreeMap<String, String>>, String>>,
     pub hellos: Vec<Hello>,
     pub refuse: HashSet<String>,
+    /// What the worker said last that it has.
+    pub running: Vec<String>,
     /// Of which nothing can be taken.
     pub damaged: HashSet<String>,
     /// How often it was tried in vain.
@@ -237,6 +239,8 @@ fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State
         }
         "poll" => {
             let poll: Poll = serde_json::from_slice(body).unwrap();
+            state.running.clone_from(&poll.running);
+            shared.1.notify_all();
             let is_old = |state: &State| state.hellos.last().is_some_and(|hello| hello.session != poll.session);
             let deadline = Instant::now() + Duration::from_secs(30);
             while state.orders == Orders::default() && !state.down && !is_old(&state) && Instant::now() < deadline {

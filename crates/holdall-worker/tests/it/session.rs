@@ -336,3 +336,30 @@ fn a_step_that_cannot_be_kept_is_reported_as_not_run() {
         assert!(message.ends_with("cannot be the name of a folder"), "{message}");
     }
 }
+
+#[test]
+fn a_step_that_is_reported_as_not_run_is_not_begun_later() {
+    let setup = Setup::new();
+    setup.run("first", task("true"));
+    let folder = setup.folder("kept");
+    // As long as it is there, no folder can be made.
+    std::fs::write(&folder, "").unwrap();
+    setup.server.state().report_status = Some(503);
+    let given = attempt("kept", task("true"));
+    setup.server.order(|orders| orders.start = vec![given.clone(), given.clone(), attempt("next", task("true"))]);
+    eventually("the next one is taken", || setup.folder("next").exists());
+    std::fs::remove_file(&folder).unwrap();
+    setup.server.order(|orders| orders.start = vec![given.clone(), attempt("later", task("true"))]);
+    eventually("the later one is taken", || setup.folder("later").exists());
+    assert!(!folder.exists(), "it was reported as not run");
+    setup.server.wait("the server need not send it", |state| {
+        state.running.iter().any(|attempt| attempt == "kept").then_some(())
+    });
+    setup.server.state().report_status = None;
+    setup.server.finished("later");
+    setup.server.order(|orders| orders.start = vec![given, attempt("last", task("true"))]);
+    setup.server.finished("last");
+    let (ending, seen) = setup.server.finished("kept");
+    assert!(matches!(ending, Ending::CouldNotRun { .. }) && seen.endings.len() == 1, "{:?}", seen.endings);
+    assert!(!folder.exists() && !setup.server.state().running.contains(&"kept".to_owned()));
+}
