@@ -220,6 +220,15 @@ struct Held {
     busy: bool,
     /// It goes as soon as it has ended.
     unwanted: bool,
+    /// It is to be stopped, and the disk has not taken that yet. Nobody says so again: the server has said it.
+    owes_stop: bool,
+}
+
+impl Held {
+    /// One that is about to be brought to its end.
+    fn new(assignment: &Assignment, installation: Option<String>) -> Held {
+        Held { fence: assignment.fence, installation, busy: true, unwanted: false, owes_stop: false }
+    }
 }
 
 #[derive(Debug)]
@@ -273,6 +282,7 @@ impl Shared {
             tracing::info!(server = %self.config.server, worker = %self.config.name, "the worker is connected{again}");
             first = false;
             while !self.end.is_set() {
+                self.stop_again();
                 match self.client.poll(&self.poll()) {
                     // What comes after the end is for the next session, which is told again.
                     Ok(_) if self.end.is_set() => return Ok(()),
@@ -311,6 +321,7 @@ impl Shared {
     fn hello(&self, on_disk: &[Assignment], first: bool) -> Result<Option<Welcome>, Error> {
         let mut backoff = client::Backoff::default();
         while !self.end.is_set() {
+            self.stop_again();
             let held =
                 self.attempts().held.iter().map(|(attempt, held)| (attempt.clone(), held.fence)).collect::<Vec<_>>();
             let found = on_disk.iter().map(|found| (found.attempt.clone(), found.fence));
@@ -351,12 +362,9 @@ impl Shared {
         self.history.learn(welcome.history.as_ref());
         for found in on_disk {
             // What nobody wants has to be brought to its end too, and must not be started for that.
-            if !welcome.resume.contains_key(&found.attempt)
-                && let Err(error) = self.runtime.stop(&found.attempt)
-            {
-                tracing::error!(attempt = %found.attempt, %error, "a step that nobody wants any more cannot be stopped");
-            }
-            self.begin(found, before.clone());
+            let owes_stop = !welcome.resume.contains_key(&found.attempt) && !self.try_stop(&found.attempt);
+            let held = Held { owes_stop, ..Held::new(&found, before.clone()) };
+            self.begin(found, held);
         }
         let held: Vec<String> = self.attempts().held.keys().cloned().collect();
         for attempt in held {
@@ -401,7 +409,10 @@ impl Shared {
             }
         }
         match self.runtime.accept(&assignment) {
-            Ok(()) => self.begin(assignment, installation),
+            Ok(()) => {
+                let held = Held::new(&assignment, installation);
+                self.begin(assignment, held);
+            }
             Err(message) => {
                 // What is reported as not run must not run, also where the order comes once more and could be followed.
                 self.attempts().note_gone(installation, &assignment.attempt);
@@ -411,9 +422,8 @@ impl Shared {
     }
 
     /// Brings an attempt to its end in a thread of its own, and lets it be reported.
-    fn begin(self: &Arc<Shared>, assignment: Assignment, installation: Option<String>) {
+    fn begin(self: &Arc<Shared>, assignment: Assignment, held: Held) {
         let attempt = assignment.attempt.clone();
-        let held = Held { fence: assignment.fence, installation, busy: true, unwanted: false };
         self.attempts().held.insert(attempt.clone(), held);
         self.reporter.follow(&assignment, &self.runtime.folder(&attempt));
         let shared = Arc::clone(self);
@@ -424,6 +434,13 @@ impl Shared {
     }
 
     fn bring_to_end(&self, assignment: &Assignment) {
+        while self.attempts().held.get(&assignment.attempt).is_some_and(|held| held.owes_stop) {
+            if self.end.is_set() {
+                return;
+            }
+            self.reporter.sleep(STOP_AGAIN);
+            self.stop_again();
+        }
         self.runtime.run(assignment, |ending| {
             let unwanted = {
                 let mut attempts = self.attempts();
@@ -445,8 +462,36 @@ impl Shared {
         if !self.attempts().held.get(&order.attempt).is_some_and(|held| held.busy && held.fence == order.fence) {
             return;
         }
-        if let Err(error) = self.runtime.stop(&order.attempt) {
-            tracing::error!(attempt = %order.attempt, %error, "a step cannot be stopped");
+        self.stop_or_owe(&order.attempt);
+    }
+
+    /// Stops an attempt, now or as soon as the disk takes that.
+    fn stop_or_owe(&self, attempt: &str) {
+        let owes_stop = !self.try_stop(attempt);
+        if let Some(held) = self.attempts().held.get_mut(attempt) {
+            held.owes_stop |= owes_stop;
+        }
+    }
+
+    fn try_stop(&self, attempt: &str) -> bool {
+        let stopped = self.runtime.stop(attempt);
+        if let Err(error) = &stopped {
+            tracing::error!(attempt, %error, "a step cannot be stopped yet; it is tried again");
+        }
+        stopped.is_ok()
+    }
+
+    /// Tries the stops again that the disk did not take.
+    fn stop_again(&self) {
+        let owed = |(attempt, held): (&String, &Held)| held.owes_stop.then(|| attempt.clone());
+        let owed: Vec<String> = self.attempts().held.iter().filter_map(owed).collect();
+        for attempt in owed {
+            if self.runtime.stop(&attempt).is_ok() {
+                tracing::warn!(attempt, "a step that could not be stopped at first is told to stop");
+                if let Some(held) = self.attempts().held.get_mut(&attempt) {
+                    held.owes_stop = false;
+                }
+            }
         }
     }
 
@@ -459,10 +504,10 @@ impl Shared {
             held.busy
         };
         self.reporter.leave(attempt);
-        if !busy {
+        if busy {
+            self.stop_or_owe(attempt);
+        } else {
             self.remove(attempt);
-        } else if let Err(error) = self.runtime.stop(attempt) {
-            tracing::error!(attempt, %error, "a step that nobody wants any more cannot be stopped");
         }
     }
 
@@ -488,6 +533,9 @@ fn random_id() -> std::io::Result<String> {
 
 /// Stack of the threads of which there may be hundreds.
 const STACK: usize = 256 * 1024;
+
+/// How often a step that must not begin tries to be stopped instead.
+const STOP_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a request that is not a poll may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

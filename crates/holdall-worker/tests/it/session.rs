@@ -201,6 +201,49 @@ fn an_order_that_comes_twice_is_followed_once() {
 }
 
 #[test]
+fn a_stop_that_the_disk_did_not_take_is_tried_again() {
+    let setup = Setup::new();
+    for id in ["aborted", "refused"] {
+        setup.server.give(attempt(id, task("echo ready; while :; do sleep 0.01; done")));
+        setup.server.printed(id, "ready\n");
+        // Nothing can be written through it.
+        std::os::unix::fs::symlink("/nonexistent/stop", setup.folder(id).join("stop")).unwrap();
+    }
+    let pids = ["aborted", "refused"].map(|id| setup.pids(id).0);
+    setup.server.order(|orders| orders.forget.push("refused".into()));
+    setup.server.stop("aborted");
+    setup.run("after", task("true"));
+    assert!(pids.into_iter().all(runs));
+    for id in ["aborted", "refused"] {
+        std::fs::remove_file(setup.folder(id).join("stop")).unwrap();
+    }
+    setup.run("later", task("true"));
+    assert_eq!(setup.server.finished("aborted").0, Ending::Stopped { killed: false });
+    eventually("what nobody wants is gone", || !runs(pids[1]) && !setup.folder("refused").exists());
+}
+
+#[test]
+fn what_nobody_wants_is_not_begun_where_the_disk_does_not_take_its_stop() {
+    let mut setup = Setup::new();
+    let (folder, marker) = (setup.folder("waiting"), setup.dir.path().join("marker"));
+    setup.kill_worker();
+    std::fs::create_dir_all(&folder).unwrap();
+    let given = attempt("waiting", task(&format!("touch {}", marker.display())));
+    std::fs::write(folder.join("assignment.json"), serde_json::to_vec(&given).unwrap()).unwrap();
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(folder.join("boot"), boot.trim_ascii()).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/stop", folder.join("stop")).unwrap();
+    setup.server.state().refuse.insert("waiting".into());
+    setup.start_worker();
+    setup.run("after", task("true"));
+    assert!(!marker.exists() && folder.exists());
+    std::fs::remove_file(folder.join("stop")).unwrap();
+    setup.run("later", task("true"));
+    eventually("it is gone", || !folder.exists());
+    assert!(!marker.exists());
+}
+
+#[test]
 fn what_the_server_does_not_want_any_more_is_stopped_and_removed() {
     let mut setup = Setup::new();
     setup.server.give(attempt("refused", task("echo pid=$$; while :; do echo x; sleep 0.01; done")));
@@ -361,5 +404,6 @@ fn a_step_that_is_reported_as_not_run_is_not_begun_later() {
     setup.server.finished("last");
     let (ending, seen) = setup.server.finished("kept");
     assert!(matches!(ending, Ending::CouldNotRun { .. }) && seen.endings.len() == 1, "{:?}", seen.endings);
-    assert!(!folder.exists() && !setup.server.state().running.contains(&"kept".to_owned()));
+    assert!(!folder.exists());
+    setup.server.wait("it is over", |state| (!state.running.contains(&"kept".to_owned())).then_some(()));
 }
