@@ -102,7 +102,7 @@ impl Runtime {
     pub fn open(work_dir: &Path, executable: &Path, path: &str) -> Result<Runtime, OpenError> {
         let failed = |source| OpenError::Io { dir: work_dir.to_owned(), source };
         // Sources and params of steps are in there: nobody else's business.
-        DirBuilder::new().recursive(true).mode(0o700).create(work_dir).map_err(failed)?;
+        make_own(work_dir).map_err(failed)?;
         let work_dir = fs::canonicalize(work_dir).map_err(failed)?;
         let lock = File::create(work_dir.join("lock")).map_err(failed)?;
         let begun = Instant::now();
@@ -115,7 +115,7 @@ impl Runtime {
             }
         }
         for folder in ["attempts", "builds", "caches", "gets", "trash"] {
-            DirBuilder::new().recursive(true).mode(0o700).create(work_dir.join(folder)).map_err(failed)?;
+            make_own(&work_dir.join(folder)).map_err(failed)?;
         }
         let (executable, path, boot) = (executable.to_owned(), path.to_owned(), process::boot());
         Ok(Runtime { work_dir, executable, path, boot, gets: Mutex::default(), _lock: lock })
@@ -207,6 +207,18 @@ impl Runtime {
         let volumes = self.builds().map_err(failed)?.into_iter().map(|build| self.build_folder(build).join("volumes"));
         for folder in fetched.chain(volumes).filter(|folder| folder.exists()) {
             self.discard(&folder).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Throws away what is kept under the ids of builds and jobs, once no attempt is there. What gets fetched is kept under
+    /// what it is.
+    pub fn forget_ids(&self) -> io::Result<()> {
+        for folder in ["builds", "caches"].map(|name| self.work_dir.join(name)) {
+            if folder.exists() {
+                self.discard(&folder)?;
+            }
+            make_own(&folder)?;
         }
         Ok(())
     }
@@ -343,6 +355,11 @@ impl Runtime {
     fn artifacts(&self, build: i64) -> Artifacts {
         Artifacts::new(self.build_folder(build))
     }
+}
+
+/// Makes a folder that only this user can read.
+fn make_own(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Makes a shim that is there look at `stop`. One that is not there yet looks by itself.

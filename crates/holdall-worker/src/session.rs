@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use holdall_protocol::worker::{Assignment, HeldAttempt, Hello, Orders, Poll, StopOrder, Welcome};
+use holdall_protocol::worker::{Assignment, HeldAttempt, Hello, History, Orders, Poll, StopOrder, Welcome};
 
 use crate::runtime::{self, OpenError, Runtime, tree};
 
@@ -138,15 +138,7 @@ impl Worker {
             attempts: Mutex::default(),
             config,
         });
-        let trash = shared.runtime.trash()?;
-        // It may be a lot, and nothing waits for it.
-        thread::Builder::new().name("trash".to_owned()).spawn(move || {
-            for folder in trash {
-                if let Err(error) = tree::remove_tree(&folder) {
-                    tracing::warn!(folder = %folder.display(), %error, "what is not needed any more cannot be removed");
-                }
-            }
-        })?;
+        empty_trash(&shared.runtime)?;
         let session = Arc::clone(&shared);
         thread::Builder::new().name("worker".to_owned()).spawn(move || {
             let result = session.run();
@@ -277,6 +269,11 @@ impl Shared {
         // Grows as long as polls fail, also where hellos succeed.
         let mut backoff = client::Backoff::default();
         while let Some(welcome) = self.hello(&on_disk, first)? {
+            if let Some(told) = self.another_installation(&welcome) {
+                self.begin_anew(told, std::mem::take(&mut on_disk));
+                // What this worker has of it: nothing.
+                continue;
+            }
             self.welcomed(&welcome, std::mem::take(&mut on_disk));
             let again = if first { "" } else { " again" };
             tracing::info!(server = %self.config.server, worker = %self.config.name, "the worker is connected{again}");
@@ -352,6 +349,49 @@ impl Shared {
             }
         }
         Ok(None)
+    }
+
+    /// The server's history, where it is not of the installation that the work folder is of.
+    fn another_installation<'a>(&self, welcome: &'a Welcome) -> Option<&'a History> {
+        let known = self.history.installation()?;
+        welcome.history.as_ref().filter(|told| told.installation != known)
+    }
+
+    /// Ends and throws away what is of the installation before: the ids of its builds, jobs and attempts may be given once
+    /// more. The new one is written down last, so a worker that is killed meanwhile begins with this again.
+    fn begin_anew(self: &Arc<Shared>, told: &History, on_disk: Vec<Assignment>) {
+        let server = &self.config.server;
+        tracing::warn!(%server, "the server is not the one of before: what this worker has of that one is removed first");
+        let before = self.history.installation();
+        self.reporter.begin_anew();
+        for found in on_disk {
+            let owes_stop = !self.try_stop(&found.attempt);
+            let held = Held { owes_stop, ..Held::new(&found, before.clone()) };
+            self.begin(found, held);
+        }
+        let held: Vec<String> = self.attempts().held.keys().cloned().collect();
+        for attempt in held {
+            self.drop_attempt(&attempt);
+        }
+        // Until it has ended, a step may leave artifacts.
+        while !self.attempts().held.is_empty() && !self.end.is_set() {
+            self.stop_again();
+            self.reporter.sleep(ENDS);
+        }
+        let mut backoff = client::Backoff::default();
+        while !self.end.is_set() {
+            let forgotten = self.memory.begin_anew().and_then(|()| self.runtime.forget_ids());
+            match forgotten.and_then(|()| self.history.begin_anew(told)) {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the worker cannot remove what is of the server before; it is tried again");
+                    self.reporter.sleep(backoff.next());
+                }
+            }
+        }
+        if let Err(error) = empty_trash(&self.runtime) {
+            tracing::warn!(%error, "what is not needed any more is removed when the worker is restarted");
+        }
     }
 
     /// Goes on with what the server still wants, from where it has it, and drops the rest.
@@ -525,6 +565,19 @@ impl Shared {
     }
 }
 
+/// Removes what was thrown away, in a thread: it may be a lot, and nothing waits for it.
+fn empty_trash(runtime: &Runtime) -> std::io::Result<()> {
+    let trash = runtime.trash()?;
+    thread::Builder::new().name("trash".to_owned()).spawn(move || {
+        for folder in trash {
+            if let Err(error) = tree::remove_tree(&folder) {
+                tracing::warn!(folder = %folder.display(), %error, "what is not needed any more cannot be removed");
+            }
+        }
+    })?;
+    Ok(())
+}
+
 fn random_id() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
@@ -533,6 +586,9 @@ fn random_id() -> std::io::Result<String> {
 
 /// Stack of the threads of which there may be hundreds.
 const STACK: usize = 256 * 1024;
+
+/// How often it is looked whether all steps have ended, where nothing else can be done before.
+const ENDS: Duration = Duration::from_millis(50);
 
 /// How often a step that must not begin tries to be stopped instead.
 const STOP_AGAIN: Duration = Duration::from_secs(1);

@@ -58,6 +58,14 @@ impl Remembered {
         *known = Some(farthest);
     }
 
+    /// Takes another installation's history, which the work folder is of from now on.
+    pub fn begin_anew(&self, told: &History) -> io::Result<()> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.save(told)?;
+        *known = Some(told.clone());
+        Ok(())
+    }
+
     fn save(&self, history: &History) -> io::Result<()> {
         let scratch = self.path.with_extension("new");
         fs::write(&scratch, serde_json::to_vec(history)?)?;

@@ -54,6 +54,17 @@ impl Memory {
         }
     }
 
+    /// The folder is a new one for the server that is to be told next: what that one has given to a worker of this name
+    /// was given to another.
+    pub fn begin_anew(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        *self.forgot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Forgot::NewFolder);
+        Ok(())
+    }
+
     /// Writes the file, and waits until it is on the disk: once for each boot of the machine.
     fn save(&self) -> io::Result<()> {
         let scratch = self.path.with_extension("new");
@@ -82,6 +93,10 @@ mod tests {
         assert_eq!((memory.forgot(), open("b").forgot()), (Some(Forgot::Restart), Some(Forgot::Restart)));
         memory.begins();
         assert_eq!((memory.forgot(), open("b").forgot(), open("a").forgot()), (None, None, Some(Forgot::Restart)));
+        for _ in 0..2 {
+            memory.begin_anew().unwrap();
+            assert_eq!((memory.forgot(), open("b").forgot()), (Some(Forgot::NewFolder), Some(Forgot::NewFolder)));
+        }
     }
 
     #[test]

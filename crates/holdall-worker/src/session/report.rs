@@ -187,6 +187,15 @@ impl Reporter {
         self.wake();
     }
 
+    /// What is in no file is of a server that is gone, and nothing is sent before another one has said from where.
+    pub fn begin_anew(&self) {
+        let mut state = self.state();
+        state.welcomed = false;
+        state.hellos += 1;
+        state.loose.clear();
+        state.aside.clear();
+    }
+
     /// The attempt has ended; it is reported when all of its output has been.
     pub fn ended(&self, attempt: &str, ending: Ending) {
         if let Some(followed) = self.state().followed.get_mut(attempt) {

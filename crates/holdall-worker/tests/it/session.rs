@@ -8,7 +8,7 @@ use holdall_protocol::worker::{CheckOrder, Ending, Forgot};
 use serde_json::json;
 
 use crate::server::Server;
-use crate::support::{HOLDALL, Setup, attempt, eventually, exited, runs, task};
+use crate::support::{HOLDALL, Setup, attempt, eventually, exited, runs, task, task_with};
 
 #[test]
 fn checks_give_versions_or_say_what_went_wrong() {
@@ -293,6 +293,53 @@ fn a_server_that_begins_anew_may_give_the_ids_of_before() {
     setup.server.state().refuse.clear();
     setup.server.give(attempt("1-1-1", task("echo anew")));
     assert_eq!(setup.server.finished("1-1-1").1.text(), "anew\n");
+}
+
+#[test]
+fn what_builds_of_another_installation_made_is_not_taken_for_this_ones() {
+    let mut setup = Setup::new();
+    setup.server.state().installation = Some("0".to_owned());
+    setup.restart_worker();
+    let output = |name: &str| json!({"outputs": [{"name": name}]});
+    let make = |text: &str| task_with(&format!("echo {text} > out/file"), output("out"));
+    for (installation, is_dead) in [("1", false), ("2", true)] {
+        let [makes, stopped, sees] = [1, 2, 3].map(|step| format!("1-{step}-{installation}"));
+        assert_eq!(setup.run(&makes, make("before")).0, exited(0, &["out"]));
+        // It makes something when it is stopped, too.
+        let stops = "trap 'echo late > late/file; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+        setup.server.give(attempt(&stopped, task_with(stops, output("late"))));
+        setup.server.printed(&stopped, "ready\n");
+        if is_dead {
+            setup.kill_worker();
+        } else {
+            setup.server.down();
+        }
+        {
+            let mut state = setup.server.state();
+            state.installation = Some(installation.to_owned());
+            state.seen.clear();
+            // It knows nothing of them; or of others that have the same ids.
+            if !is_dead {
+                state.refuse.extend([makes.clone(), stopped.clone()]);
+            }
+        }
+        if is_dead {
+            setup.start_worker();
+        } else {
+            setup.server.up();
+        }
+        eventually("what is of before is gone", || !setup.folder(&stopped).exists() && !setup.folder(&makes).exists());
+        {
+            let mut state = setup.server.state();
+            state.seen.clear();
+            state.refuse.clear();
+        }
+        assert_eq!(setup.run(&makes, make("anew")).0, exited(0, &["out"]));
+        let see = task_with("cat out/file", json!({"inputs": [{"name": "out"}]}));
+        assert_eq!(setup.run(&sees, see).1.text(), "anew\n");
+        let artifacts = std::fs::read_dir(setup.dir.path().join("builds/1/artifacts")).unwrap();
+        assert_eq!(artifacts.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["out"]);
+    }
 }
 
 #[test]
