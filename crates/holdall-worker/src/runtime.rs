@@ -136,8 +136,8 @@ impl Runtime {
         self.work_dir.join("attempts").join(attempt)
     }
 
-    /// The attempts on the disk. Folders that never became attempts, or were being removed, are removed; one that
-    /// cannot be read but has a shim is left alone.
+    /// The attempts on the disk. Folders that never became attempts, or were being removed, are removed if that can be
+    /// done; one that cannot be read but has a shim is left alone.
     pub fn held(&self) -> io::Result<Vec<Assignment>> {
         let mut held = Vec::new();
         for name in tree::names(&self.work_dir.join("attempts"))? {
@@ -150,7 +150,12 @@ impl Runtime {
                         "a step runs that this worker does not understand; it is left alone"
                     );
                 }
-                _ => tree::remove_tree(&folder)?,
+                _ => {
+                    if let Err(error) = tree::remove_tree(&folder) {
+                        let folder = folder.display();
+                        tracing::warn!(%folder, %error, "what is left of a step cannot be removed");
+                    }
+                }
             }
         }
         Ok(held)

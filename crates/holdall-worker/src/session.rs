@@ -553,7 +553,9 @@ impl Shared {
 
     fn remove(&self, attempt: &str) {
         if let Err(error) = self.runtime.forget(attempt) {
-            tracing::warn!(attempt, %error, "a step's folder cannot be removed");
+            let folder = self.runtime.folder(attempt);
+            let folder = folder.display();
+            tracing::warn!(attempt, %folder, %error, "a step's folder cannot be removed before the next start");
         }
         let mut attempts = self.attempts();
         let of = attempts.held.remove(attempt).and_then(|held| held.installation);

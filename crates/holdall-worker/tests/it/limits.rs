@@ -1,9 +1,11 @@
 //! Too much of everything: output, memory, no disk.
 
+use std::process::Command;
+
 use holdall_protocol::worker::Ending;
 use nix::sys::statvfs::statvfs;
 
-use crate::small_disk::SmallDisk;
+use crate::small_disk::{SmallDisk, succeeds};
 use crate::support::{Setup, attempt, eventually, exited, task};
 
 /// The most memory that a process has had, in KiB.
@@ -116,4 +118,25 @@ fn a_full_disk_is_said_and_survived() {
     let (ending, seen) = setup.server.finished("waits");
     assert_eq!((ending, seen.output.len()), (exited(0, &[]), 2_000_010));
     assert_eq!(setup.run("after", task("echo fine")).1.text(), "fine\n");
+}
+
+#[test]
+fn a_folder_that_cannot_be_removed_keeps_no_worker_from_working() {
+    let Some(disk) = SmallDisk::mount(1, "limits::a_folder_that_cannot_be_removed_keeps_no_worker_from_working") else {
+        return;
+    };
+    let mut setup = Setup::new();
+    setup.run("first", task("true"));
+    let folder = setup.folder("first");
+    let mount = folder.join("work/mount");
+    std::fs::create_dir(&mount).unwrap();
+    assert!(succeeds(Command::new("mount").arg("--bind").args([disk.path(), &mount])));
+    setup.server.order(|orders| orders.forget.push("first".into()));
+    setup.run("next", task("true"));
+    assert!(mount.exists());
+    setup.restart_worker();
+    assert_eq!(setup.run("later", task("echo fine")).1.text(), "fine\n");
+    assert!(succeeds(Command::new("umount").arg(&mount)));
+    setup.restart_worker();
+    eventually("it is removed at the next start", || !folder.exists());
 }
