@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use holdall_server::serve::{self, Running, ServeConfig, ServeError, WorkerChoice};
@@ -44,7 +45,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// The worker inside a server; stopping it leaves its steps running.
-pub struct InsideWorker(Worker);
+pub struct InsideWorker(Arc<Worker>);
 
 impl InsideWorker {
     /// Starts the worker that a server wants inside its process.
@@ -54,6 +55,16 @@ impl InsideWorker {
         config.executable.clone_from(&access.executable);
         let worker = Worker::start(config)
             .map_err(|error| CliError::failed(format!("the worker inside the server does not start: {error}")))?;
+        let worker = Arc::new(worker);
+        let waited = Arc::clone(&worker);
+        let name = access.name.clone();
+        // Nothing else would say it: the server goes on, and steps wait for a worker.
+        std::thread::spawn(move || {
+            if let Err(error) = waited.wait() {
+                let error = super::worker::error(error);
+                tracing::error!(worker = name, "the worker inside the server has ended: {error}; restart the server");
+            }
+        });
         Ok(Some(InsideWorker(worker)))
     }
 }

@@ -76,7 +76,8 @@ fn hostname() -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-fn error(error: Error) -> CliError {
+/// A worker's end, with all of its causes.
+pub(super) fn error(error: Error) -> CliError {
     let kind = match &error {
         Error::Refused { .. } => Kind::Denied,
         Error::WorkDir(_) => Kind::Invalid,

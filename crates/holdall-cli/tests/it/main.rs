@@ -14,6 +14,7 @@ mod demo_world;
 mod fake;
 mod flow;
 mod help;
+mod inside_worker;
 mod kills;
 mod limits;
 mod real;
