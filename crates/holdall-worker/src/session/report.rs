@@ -45,6 +45,13 @@ const ASIDE: Duration = Duration::from_secs(1);
 /// The longest that it is.
 const LONGEST_ASIDE: Duration = Duration::from_secs(300);
 
+/// How often output is tried to be read again that could not be.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long output may not be readable before its step's end is reported without it: a machine that is short of something
+/// may have it again after a while.
+const LONGEST_UNREAD: Duration = Duration::from_secs(600);
+
 /// Everything that is to be reported, and the thread that does.
 #[derive(Debug)]
 pub struct Reporter {
@@ -83,12 +90,21 @@ struct Aside {
     until: Instant,
 }
 
+/// Output that cannot be read.
+#[derive(Debug, Clone, Copy)]
+struct Unread {
+    since: Instant,
+    /// When it is tried again.
+    until: Instant,
+}
+
 #[derive(Debug)]
 struct Followed {
     fence: i64,
     folder: PathBuf,
     watch: Option<WatchDescriptor>,
     cursor: Cursor,
+    unread: Option<Unread>,
     started_sent: bool,
     ending: Option<(i64, Ending)>,
     finished_sent: bool,
@@ -112,6 +128,8 @@ struct Progress {
     attempt: String,
     generation: u64,
     cursor: Cursor,
+    /// It cannot be read on from there.
+    unread: Option<Unread>,
     started: bool,
     finished: bool,
 }
@@ -151,6 +169,7 @@ impl Reporter {
             folder: folder.to_owned(),
             watch,
             cursor: Cursor::default(),
+            unread: None,
             started_sent: false,
             ending: None,
             finished_sent: false,
@@ -165,12 +184,9 @@ impl Reporter {
     pub fn rewind(&self, attempt: &str, offset: u64) {
         let mut state = self.state();
         let Some(followed) = state.followed.get_mut(attempt) else { return };
-        if let Ok(file) = File::open(followed.folder.join("output")) {
-            match Cursor::seek(&file, offset) {
-                Ok(cursor) => followed.cursor = cursor,
-                Err(error) => tracing::warn!(attempt, %error, "the output of a step cannot be read"),
-            }
-        }
+        let cursor = File::open(followed.folder.join("output")).and_then(|file| Cursor::seek(&file, offset));
+        // What the server has already it ignores; what comes behind a gap, too.
+        followed.cursor = cursor.unwrap_or_default();
         followed.generation += 1;
         followed.started_sent = false;
         followed.finished_sent = false;
@@ -308,7 +324,9 @@ impl Reporter {
         }
         let now = Instant::now();
         let is_aside = |subject: &str| state.aside.get(subject).is_some_and(|aside| aside.until > now);
-        let again = state.aside.values().map(|aside| aside.until).filter(|until| *until > now).min();
+        let unread = state.followed.values().filter_map(|followed| followed.unread).map(|unread| unread.until);
+        let later = state.aside.values().map(|aside| aside.until).chain(unread);
+        let mut again = later.filter(|until| *until > now).min();
         let mut batch = Batch { facts: Vec::new(), room: BATCH };
         let mut loose = BTreeSet::new();
         for (index, fact) in state.loose.iter().enumerate().filter(|(_, fact)| !is_aside(fact.subject())) {
@@ -322,6 +340,7 @@ impl Reporter {
         let order = state.followed.range(turn.clone()..).chain(state.followed.range(..turn));
         let mut waiting: Vec<(&Followed, Progress)> = order
             .filter(|(attempt, followed)| !followed.finished_sent && !is_aside(attempt))
+            .filter(|(_, followed)| followed.unread.is_none_or(|unread| unread.until <= now))
             .map(|(attempt, followed)| (followed, followed.progress(attempt)))
             .collect();
         let mut progress = Vec::new();
@@ -339,6 +358,12 @@ impl Reporter {
         // The first that did not get to its end is the first one of the next batch.
         let turn = waiting.first().map(|(_, at)| at.attempt.clone());
         progress.extend(waiting.into_iter().map(|(_, at)| at));
+        for at in &progress {
+            again = again.into_iter().chain(at.unread.map(|unread| unread.until)).min();
+            if let Some(followed) = state.followed.get_mut(&at.attempt) {
+                followed.unread = at.unread;
+            }
+        }
         state.turn = turn;
         Some(Sending { facts: batch.facts, progress, loose, again })
     }
@@ -453,7 +478,8 @@ impl Followed {
     /// Where the attempt is now.
     fn progress(&self, attempt: &str) -> Progress {
         let (generation, cursor) = (self.generation, self.cursor);
-        Progress { attempt: attempt.to_owned(), generation, cursor, started: self.started_sent, finished: false }
+        let started = self.started_sent;
+        Progress { attempt: attempt.to_owned(), generation, cursor, unread: None, started, finished: false }
     }
 
     /// Adds what is new about the attempt since `at`, at most about [`SHARE`] bytes of output. Returns whether there
@@ -465,9 +491,24 @@ impl Followed {
             batch.push(Fact::Started { attempt: at.attempt.clone(), fence: self.fence, at: child.at });
             at.started = true;
         }
-        let more = match File::open(self.folder.join("output")) {
+        let read = match File::open(self.folder.join("output")) {
             Ok(file) => self.output(&file, at, buffer, batch),
-            Err(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        let more = match read {
+            Ok(more) => more,
+            Err(error) => {
+                let unread = self.note_unread(&at.attempt, &error);
+                at.unread = Some(unread);
+                if error.kind() != io::ErrorKind::InvalidData && unread.since.elapsed() < LONGEST_UNREAD {
+                    return false;
+                }
+                if self.ending.is_some() {
+                    batch.push(self.missing(at, &error));
+                }
+                false
+            }
         };
         if !more && let Some((time, ending)) = &self.ending {
             let (attempt, ending) = (at.attempt.clone(), ending.clone());
@@ -477,8 +518,31 @@ impl Followed {
         more
     }
 
+    /// Output cannot be read; it is said the first time.
+    fn note_unread(&self, attempt: &str, error: &io::Error) -> Unread {
+        let now = Instant::now();
+        if self.unread.is_none() {
+            tracing::error!(attempt, %error, "the output of a step cannot be read on; it is tried again");
+        }
+        Unread { since: self.unread.map_or(now, |unread| unread.since), until: now + READ_AGAIN }
+    }
+
+    /// Says in the output's place that the rest of it cannot be read.
+    fn missing(&self, at: &Progress, error: &io::Error) -> Fact {
+        let note =
+            format!("\nholdall: the rest of the output is missing here, because the worker cannot read it: {error}\n");
+        Fact::Output {
+            attempt: at.attempt.clone(),
+            fence: self.fence,
+            offset: at.cursor.offset(),
+            at: now_micros(),
+            stream: Stream::Stderr,
+            bytes: note.into_bytes(),
+        }
+    }
+
     /// Adds output; gives whether there is more.
-    fn output(&self, file: &File, at: &mut Progress, buffer: &mut Vec<u8>, batch: &mut Batch) -> bool {
+    fn output(&self, file: &File, at: &mut Progress, buffer: &mut Vec<u8>, batch: &mut Batch) -> io::Result<bool> {
         let share = batch.room.min(SHARE);
         let mut pieces = Pieces { attempt: &at.attempt, fence: self.fence, batch, open: None };
         let mut used = 0;
@@ -493,18 +557,13 @@ impl Followed {
                 !full
             });
             let more = match read {
-                Ok(_) if full => Some(true),
-                Ok(true) => None,
-                Ok(false) => Some(false),
-                Err(error) => {
-                    tracing::error!(attempt = pieces.attempt, %error, "the output of a step cannot be read on");
-                    Some(false)
-                }
+                Ok(_) if full => Ok(true),
+                Ok(true) => continue,
+                Ok(false) => Ok(false),
+                Err(error) => Err(error),
             };
-            if let Some(more) = more {
-                pieces.close();
-                return more;
-            }
+            pieces.close();
+            return more;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Orders in, facts out, whatever dies in between.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -453,4 +454,37 @@ fn a_step_that_is_reported_as_not_run_is_not_begun_later() {
     assert!(matches!(ending, Ending::CouldNotRun { .. }) && seen.endings.len() == 1, "{:?}", seen.endings);
     assert!(!folder.exists());
     setup.server.wait("it is over", |state| (!state.running.contains(&"kept".to_owned())).then_some(()));
+}
+
+#[test]
+fn an_end_is_not_reported_before_output_that_cannot_be_read_now() {
+    let setup = Setup::new();
+    setup.server.give(attempt("one", task("echo ready; while ! [ -e go ]; do sleep 0.01; done; echo end")));
+    setup.server.printed("one", "ready\n");
+    let output = setup.folder("one").join("output");
+    let elsewhere = output.with_extension("kept");
+    std::fs::rename(&output, &elsewhere).unwrap();
+    // Opening it fails.
+    std::os::unix::fs::symlink("output", &output).unwrap();
+    std::fs::write(setup.folder("one").join("work/go"), "").unwrap();
+    eventually("the step ends", || setup.folder("one").join("ending.json").exists());
+    setup.run("other", task("echo other"));
+    setup.run("another", task("echo another"));
+    std::fs::rename(&elsewhere, &output).unwrap();
+    let (ending, seen) = setup.server.finished("one");
+    assert_eq!((ending, seen.text().as_str()), (exited(0, &[]), "ready\nend\n"));
+}
+
+#[test]
+fn output_that_is_damaged_is_said_to_be() {
+    let setup = Setup::new();
+    setup.server.give(attempt("one", task("echo ready; while ! [ -e go ]; do sleep 0.01; done")));
+    setup.server.printed("one", "ready\n");
+    let mut output = std::fs::File::options().append(true).open(setup.folder("one").join("output")).unwrap();
+    output.write_all(&[7; 64]).unwrap();
+    std::fs::write(setup.folder("one").join("work/go"), "").unwrap();
+    let (ending, seen) = setup.server.finished("one");
+    assert_eq!(ending, exited(0, &[]));
+    let said = "ready\n\nholdall: the rest of the output is missing here, because the worker cannot read it: not a record";
+    assert!(seen.text().starts_with(said), "{}", seen.text());
 }
