@@ -85,11 +85,14 @@ impl Sink {
         }
     }
 
-    /// No more comes: what waits is kept or given up, and the space that was set aside is given back. Gives `false` where
-    /// the disk is too full even to say how much is missing: then it is to be called again.
+    /// No more comes: what waits is kept or, after [`STALL_LIMIT`], given up, and the space that was set aside is given
+    /// back. Gives `false` where something waits still, or where the disk is too full even to say how much is missing: then
+    /// it is to be called again.
     pub fn finish(&mut self) -> bool {
-        self.given_up = true;
         self.retry();
+        if self.is_stalled() {
+            return false;
+        }
         let _ = fs::remove_file(&self.reserve);
         self.note_missing()
     }
@@ -156,6 +159,24 @@ mod tests {
         let written = fs::read(dir.path().join("output")).unwrap();
         let place = |text: &str| written.windows(text.len()).position(|part| part == text.as_bytes());
         assert!(place("one ").is_some() && place("one ") < place("two ") && place("two ") < place("three"));
+    }
+
+    #[test]
+    fn a_step_that_ends_while_the_disk_is_full_loses_nothing_before_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = full();
+        sink.keep(Stream::Stdout, b"one ");
+        assert!(!sink.finish() && !sink.finish(), "it waits");
+        sink.keep(Stream::Stderr, b"two ");
+        sink.writer = Writer::open(&dir.path().join("output")).unwrap();
+        assert!(sink.finish());
+        let written = String::from_utf8_lossy(&fs::read(dir.path().join("output")).unwrap()).into_owned();
+        assert!(written.contains("one ") && written.contains("two ") && !written.contains("missing"), "{written}");
+        // When it has waited for long enough.
+        let mut sink = full();
+        sink.keep(Stream::Stdout, b"one ");
+        sink.stall_limit = Duration::ZERO;
+        assert!(!sink.finish() && !sink.is_stalled(), "there is no room to say it");
     }
 
     #[test]
