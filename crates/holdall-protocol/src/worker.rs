@@ -36,6 +36,9 @@ pub struct Hello {
     pub version: String,
     /// Attempts that the worker still has on its disk, with how far their output was reported.
     pub attempts: Vec<HeldAttempt>,
+    /// Builds of which it has artifacts; there may be more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub builds: Vec<i64>,
     /// The farthest history that it was told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
@@ -75,11 +78,14 @@ pub struct HeldAttempt {
 }
 
 /// The answer to [`Hello`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Welcome {
     /// For each held attempt that is still wanted, how many bytes of its output the server has: reporting goes on
     /// from there. Attempts that are not named are to be stopped and removed.
     pub resume: BTreeMap<String, u64>,
+    /// Those of the named builds that have ended: their artifacts can go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forget_builds: Vec<i64>,
     /// How far the history goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,

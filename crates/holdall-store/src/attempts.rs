@@ -239,6 +239,12 @@ pub fn build_forgotten(tx: &mut Tx<'_>, id: BuildId) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether there is a build of that id that has not ended.
+pub fn build_is_open(tx: &mut Tx<'_>, id: BuildId) -> Result<bool, StoreError> {
+    let open = tx.query_one("SELECT id FROM build WHERE id = ?1 AND status IN ('pending', 'started')", params![id])?;
+    Ok(open.is_some())
+}
+
 /// A queued attempt with what a worker must have to take it.
 #[derive(Debug, Clone)]
 pub struct QueuedRow {

@@ -29,6 +29,9 @@ use report::Reporter;
 /// How many attempts that are gone are remembered, so that a late order does not start one again.
 const REMEMBERED: usize = 4096;
 
+/// How many builds are named at once: what can be removed of them is removed before anything else is done.
+const MOST_BUILDS: usize = 200;
+
 /// What a worker is.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -333,6 +336,7 @@ impl Shared {
                 slots: self.config.slots,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 attempts,
+                builds: self.builds(),
                 history: self.history.get(),
                 forgot: self.memory.forgot(),
             };
@@ -349,6 +353,14 @@ impl Shared {
             }
         }
         Ok(None)
+    }
+
+    /// The oldest builds that have artifacts here.
+    fn builds(&self) -> Vec<i64> {
+        let mut builds = self.runtime.builds().unwrap_or_default();
+        builds.sort_unstable();
+        builds.truncate(MOST_BUILDS);
+        builds
     }
 
     /// The server's history, where it is not of the installation that the work folder is of.
@@ -414,6 +426,7 @@ impl Shared {
             }
         }
         self.reporter.resume();
+        self.forget_builds(&welcome.forget_builds);
     }
 
     fn follow(self: &Arc<Shared>, orders: Orders) {
@@ -427,13 +440,18 @@ impl Shared {
         for attempt in orders.forget {
             self.drop_attempt(&attempt);
         }
-        for build in orders.forget_builds {
-            if let Err(error) = self.runtime.forget_build(build) {
-                tracing::warn!(build, %error, "the artifacts of a build cannot be removed");
-            }
-        }
+        self.forget_builds(&orders.forget_builds);
         for check in orders.checks {
             self.checks.add(check);
+        }
+    }
+
+    /// Removes what builds have made here. What cannot be removed is named in the next hello.
+    fn forget_builds(&self, builds: &[i64]) {
+        for build in builds {
+            if let Err(error) = self.runtime.forget_build(*build) {
+                tracing::warn!(build, %error, "the artifacts of a build cannot be removed");
+            }
         }
     }
 

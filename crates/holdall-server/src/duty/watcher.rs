@@ -255,6 +255,7 @@ mod tests {
             version: "0".to_owned(),
             attempts: Vec::new(),
             history: None,
+            builds: Vec::new(),
             forgot: None,
         }
     }

@@ -113,7 +113,13 @@ fn welcome(tx: &mut Tx<'_>, hello: &Hello, now: Timestamp) -> Result<Welcome, Er
             state: String::new(),
         },
     )?;
-    let mut welcome = Welcome { resume: Default::default(), history: epoch::history(tx)? };
+    let mut welcome = Welcome { history: epoch::history(tx)?, ..Welcome::default() };
+    // It may not have been told of their end, or not have been able to remove what it has of them.
+    for build in &hello.builds {
+        if !attempts::build_is_open(tx, BuildId(*build))? {
+            welcome.forget_builds.push(*build);
+        }
+    }
     for held in &hello.attempts {
         let Some(attempt) = attempts::attempt_get(tx, &held.attempt)? else { continue };
         if is_of(&attempt, &hello.name, held.fence) && attempt.state != "finished" {

@@ -85,6 +85,7 @@ impl Skewed<'_> {
             version: "0".to_owned(),
             attempts,
             history: None,
+            builds: Vec::new(),
             forgot: None,
         };
         self.write(move |tx, now| workers::hello(tx, &hello, now));

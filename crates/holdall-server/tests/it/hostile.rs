@@ -255,6 +255,7 @@ fn a_machine_that_slept_finds_its_workers_again(store: Store) {
         version: "0".to_owned(),
         attempts: Vec::new(),
         history: None,
+        builds: Vec::new(),
         forgot: None,
     };
     let poll = Poll { name: "w".to_owned(), session: "1".to_owned(), free_slots: 1, running: Vec::new() };

@@ -295,6 +295,8 @@ pub struct FakeWorker {
     pub team: Option<String>,
     /// Attempts that it has on its disk.
     pub held: BTreeMap<String, Assignment>,
+    /// Builds of which it has artifacts.
+    pub builds: Vec<i64>,
     /// What it remembers of the server's history.
     pub history: Option<History>,
     /// Why it may have had more than it holds.
@@ -312,6 +314,7 @@ impl FakeWorker {
             tags: Vec::new(),
             team: None,
             held: BTreeMap::new(),
+            builds: Vec::new(),
             history: None,
             forgot: None,
             twice: false,
@@ -329,6 +332,7 @@ impl FakeWorker {
             slots: self.slots,
             version: "0".to_owned(),
             attempts: held.map(|held| HeldAttempt { attempt: held.attempt.clone(), fence: held.fence }).collect(),
+            builds: self.builds.clone(),
             history: self.history.clone(),
             forgot: self.forgot,
         };

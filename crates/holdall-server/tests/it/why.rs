@@ -32,6 +32,7 @@ fn a_check_that_no_worker_can_make_is_said_so(store: Store) {
         version: "0".to_owned(),
         attempts: Vec::new(),
         history: None,
+        builds: Vec::new(),
         forgot: None,
     };
     let now = tables.now;

@@ -16,6 +16,7 @@ on_both_databases!(
     what_a_worker_may_have_begun_and_forgotten_is_not_sent_again,
     old_sessions_and_fences_are_refused,
     checks_keep_what_the_type_says_of_versions,
+    a_worker_is_told_which_of_its_builds_have_ended,
     a_damaged_build_keeps_no_other_from_being_reported,
     a_lost_step_of_a_damaged_build_keeps_no_worker_away,
 );
@@ -111,6 +112,26 @@ fn old_sessions_and_fences_are_refused(place: &Place) {
     assert_eq!((poll.status, report.status), (409, 409), "{poll:?}");
     newer.report(&server, vec![started(&task), finished(&task, success(&task))]);
     assert_eq!(server.build(build).status, BuildStatus::Succeeded);
+}
+
+fn a_worker_is_told_which_of_its_builds_have_ended(place: &Place) {
+    let server = TestServer::start(place);
+    let job = server.job(server.pipeline("p", ONE_TASK), "build");
+    let mut worker = FakeWorker::new("w");
+    worker.hello(&server);
+    let ended = server.trigger(job);
+    let task = worker.take(&server);
+    worker.report(&server, all_facts(&task));
+    assert_eq!(server.build(ended).status, BuildStatus::Succeeded);
+    // It is told with the first of these, and counts as told with the second.
+    let [_, open] = [(); 2].map(|()| {
+        let build = server.trigger(job);
+        worker.take(&server);
+        build
+    });
+    let nobodys = open.0 + 1000;
+    worker.builds = vec![ended.0, open.0, nobodys];
+    assert_eq!(worker.hello(&server).forget_builds, [ended.0, nobodys]);
 }
 
 fn a_damaged_build_keeps_no_other_from_being_reported(place: &Place) {

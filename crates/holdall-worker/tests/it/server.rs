@@ -46,6 +46,8 @@ pub struct State {
     pub checked: BTreeMap<String, Result<Vec<BTreeMap<String, String>>, String>>,
     pub hellos: Vec<Hello>,
     pub refuse: HashSet<String>,
+    /// Builds that have ended.
+    pub ended: HashSet<i64>,
     /// What the worker said last that it has.
     pub running: Vec<String>,
     /// Of which nothing can be taken.
@@ -232,10 +234,11 @@ fn answer(path: &str, body: &[u8], connection: &TcpStream, shared: &(Mutex<State
                     (!state.refuse.contains(&held.attempt)).then(|| (held.attempt.clone(), seen.length))
                 })
                 .collect();
+            let forget_builds = hello.builds.iter().copied().filter(|build| state.ended.contains(build)).collect();
             state.hellos.push(hello);
             shared.1.notify_all();
             let history = state.installation.clone().map(|installation| History { installation, builds: 1, acts: 1 });
-            (200, serde_json::to_string(&Welcome { resume, history }).unwrap())
+            (200, serde_json::to_string(&Welcome { resume, forget_builds, history }).unwrap())
         }
         "poll" => {
             let poll: Poll = serde_json::from_slice(body).unwrap();

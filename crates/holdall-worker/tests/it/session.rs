@@ -344,6 +344,18 @@ fn what_builds_of_another_installation_made_is_not_taken_for_this_ones() {
 }
 
 #[test]
+fn what_ended_builds_have_left_is_removed_when_the_worker_is_back() {
+    let mut setup = Setup::new();
+    setup.run("one", task_with("true", json!({"outputs": [{"name": "out"}]})));
+    let builds = setup.dir.path().join("builds");
+    std::fs::create_dir_all(builds.join("7/volumes/some")).unwrap();
+    setup.server.state().ended.insert(7);
+    setup.restart_worker();
+    eventually("what is left is removed", || !builds.join("7").exists());
+    assert!(builds.join("1/artifacts/out").exists());
+}
+
+#[test]
 fn a_second_worker_of_the_same_name_ends_the_first_and_its_steps_go_on() {
     let mut setup = Setup::new();
     setup.server.give(attempt("one", task(&counting(100))));
@@ -485,6 +497,7 @@ fn output_that_is_damaged_is_said_to_be() {
     std::fs::write(setup.folder("one").join("work/go"), "").unwrap();
     let (ending, seen) = setup.server.finished("one");
     assert_eq!(ending, exited(0, &[]));
-    let said = "ready\n\nholdall: the rest of the output is missing here, because the worker cannot read it: not a record";
+    let said =
+        "ready\n\nholdall: the rest of the output is missing here, because the worker cannot read it: not a record";
     assert!(seen.text().starts_with(said), "{}", seen.text());
 }

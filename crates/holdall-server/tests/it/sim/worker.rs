@@ -92,6 +92,7 @@ impl Worker {
             version: "0".to_owned(),
             attempts: self.disk.iter().map(held).collect(),
             history: self.history.clone(),
+            builds: Vec::new(),
             forgot: self.forgot,
         }
     }
