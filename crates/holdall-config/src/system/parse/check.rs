@@ -179,7 +179,13 @@ impl Check<'_> {
                 Some(_) => {}
             }
         }
-        for environment in environments {
+        for (index, environment) in environments.iter().enumerate() {
+            let team = &environment.team;
+            if let Some(other) = environments[..index].iter().find(|other| other.team == *team) {
+                let message = format!("{} and {} are both of team {team}", other.name, environment.name);
+                let help = Some("each has a pipeline of the same name, so each needs a team of its own".to_owned());
+                self.error(reader, "same-team", &format!("environments.{}", environment.name), message, help);
+            }
             let Some(old) = &environment.old_name else { continue };
             let path = format!("environments.{}", environment.name);
             if *old == environment.name {

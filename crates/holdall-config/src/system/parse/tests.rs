@@ -132,6 +132,7 @@ fn every_mistake_is_found_at_its_place() {
         ("    pack: true\n", "    pack: true\n    services: { apu: {} }\n", &["8:22 unknown-service"]),
         ("    after: preview\n", "    after: preview\n    old_name: staging\n", &["15:5 bad-old-name"]),
         ("    after: preview\n", "    after: preview\n    old_name: preview\n", &["15:5 bad-old-name"]),
+        ("    after: preview\n", "    after: preview\n    team: preview\n", &["15:5 same-team"]),
         ("    after: preview\n", "    after: preview\n    tags: big\n", &["16:11 wrong-type"]),
         ("    after: preview\n", "    after: preview\n    timeout: -1h\n", &["16:14 bad-duration"]),
         ("    after: preview\n", "    after: preview\n    afetr: preview\n", &["16:5 unknown-key"]),
