@@ -1,4 +1,7 @@
 //! Setting a system: its environments, their pipelines, and what is under way meanwhile (release model, section 2).
+//! What moves with an environment that gets another name or another team is in [`moves`].
+
+pub(crate) mod moves;
 
 use std::collections::BTreeMap;
 
@@ -88,7 +91,7 @@ pub fn set(
         Some(row)
             if row.text == text
                 && from_json::<BTreeMap<String, Value>>(&row.vars)? == *vars
-                && !(at_once && any_waits(tx, row.id)?) =>
+                && !any_can_take(tx, row.id, at_once)? =>
         {
             change.sentences.push("nothing changes".to_owned());
             return Ok(change);
@@ -101,8 +104,9 @@ pub fn set(
     change.diff = Some(different.pipelines()).filter(|text| !text.is_empty());
     let id = systems::system_save(tx, &model.name, text, &json_text(vars)?, &json_text(&model)?, now)?;
     let compiled = system::compile(&model);
-    rename(tx, id, &compiled)?;
+    moves::rename(tx, id, &compiled, now)?;
     remove(tx, id, &compiled, now)?;
+    moves::relocate(tx, id, &compiled, at_once, now, &mut change)?;
     for (position, environment) in compiled.iter().enumerate() {
         set_environment(tx, id, position, &model, environment, at_once, now, &mut change)?;
     }
@@ -110,9 +114,14 @@ pub fn set(
     Ok(change)
 }
 
-/// Whether an environment has its new pipeline still to take.
-fn any_waits(tx: &mut Tx<'_>, system: SystemId) -> Result<bool, StoreError> {
-    Ok(environments::environment_list(tx, system)?.iter().any(|row| row.waiting.is_some()))
+/// Whether an environment has its new pipeline still to take, and can.
+fn any_can_take(tx: &mut Tx<'_>, system: SystemId, at_once: bool) -> Result<bool, StoreError> {
+    for row in environments::environment_list(tx, system)?.iter().filter(|row| row.waiting.is_some()) {
+        if at_once || deployment_open(tx, row)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What the jobs of an environment's pipeline are for (release model, section 4).
@@ -172,19 +181,6 @@ fn must_be_free(tx: &mut Tx<'_>, row: &EnvironmentRow, what: &str) -> Result<(),
     Ok(())
 }
 
-fn rename(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment]) -> Result<(), Error> {
-    for environment in compiled {
-        let Some(old) = environment.old_name.as_ref().filter(|old| **old != environment.environment) else { continue };
-        if let Some(row) = environments::environment_find(tx, system, old)?
-            && environments::environment_find(tx, system, &environment.environment)?.is_none()
-        {
-            must_be_free(tx, &row, "renamed")?;
-            environments::environment_rename(tx, row.id, &environment.environment)?;
-        }
-    }
-    Ok(())
-}
-
 fn remove(tx: &mut Tx<'_>, system: SystemId, compiled: &[CompiledEnvironment], now: Timestamp) -> Result<(), Error> {
     for row in environments::environment_list(tx, system)? {
         if compiled.iter().any(|environment| environment.environment == row.name) {
@@ -216,7 +212,7 @@ fn set_environment(
         environments::environment_set_position(tx, row.id, position)?;
         let config = pipeline_rows::pipeline_config(tx, row.pipeline)?;
         let old = EnvironmentSpec::of(&row)?;
-        if config == compiled.config && old == spec {
+        if config == compiled.config && old == spec && moves::is_there(tx, row.pipeline, compiled)? {
             environments::environment_set_waiting(tx, row.id, None)?;
             return Ok(());
         }
@@ -295,15 +291,18 @@ pub fn take_waiting(tx: &mut Tx<'_>, environment: &EnvironmentRow, now: Timestam
     let waiting: Waiting = from_json(text)?;
     let system = systems::system_get(tx, row.system)?;
     let model: System = from_json(&system.model)?;
-    environments::environment_set_waiting(tx, row.id, None)?;
     let Some(compiled) = system::compile(&model).into_iter().find(|compiled| compiled.environment == row.name) else {
-        return Ok(());
+        return environments::environment_set_waiting(tx, row.id, None);
     };
-    let saved = pipelines::save(tx, &waiting.team, &waiting.pipeline, &waiting.config, &roles(&compiled), false, now);
+    let place = (waiting.team.as_str(), waiting.pipeline.as_str());
+    let saved = moves::move_alone(tx, &row, place, now)
+        .and_then(|()| pipelines::save(tx, place.0, place.1, &waiting.config, &roles(&compiled), false, now));
     let pipeline = match saved {
         Ok(pipeline) => pipeline,
         Err(Error::Store(error)) => return Err(error),
-        // It was validated when it was set; the environment keeps its old pipeline and the log says why.
+        // It was looked at when it was set, but a pipeline may be in its place since. The environment keeps its old
+        // pipeline, and the new one goes on to wait: the next end tries again, and setting the file again says what is
+        // in the way.
         Err(Error::Refused(refusal)) => {
             tracing::error!(environment = %row.name, "the waiting pipeline was refused: {refusal}");
             return Ok(());

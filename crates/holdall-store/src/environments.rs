@@ -148,9 +148,23 @@ pub fn environment_set_position(tx: &mut Tx<'_>, id: EnvironmentId, position: i6
     Ok(())
 }
 
-/// Renames an environment.
+/// Renames an environment. One of that name that was removed makes room: it is kept under a name that nothing can have.
 pub fn environment_rename(tx: &mut Tx<'_>, id: EnvironmentId, name: &str) -> Result<(), StoreError> {
+    let sql = "SELECT id FROM environment WHERE name = ?2 AND active = 0 \
+               AND system_id = (SELECT own.system_id FROM environment own WHERE own.id = ?1)";
+    if let Some(row) = tx.query_one(sql, params![id, name])? {
+        let gone: EnvironmentId = row.get(0)?;
+        let kept = format!("{name} (removed {gone})");
+        tx.execute("UPDATE environment SET name = ?2 WHERE id = ?1", params![gone, kept])?;
+    }
     tx.execute("UPDATE environment SET name = ?2 WHERE id = ?1", params![id, name])?;
+    tx.signal(Signal::Board);
+    Ok(())
+}
+
+/// Sets what the system file compiled to, but for the pipeline: JSON.
+pub fn environment_set_spec(tx: &mut Tx<'_>, id: EnvironmentId, spec: &str) -> Result<(), StoreError> {
+    tx.execute("UPDATE environment SET spec = ?2 WHERE id = ?1", params![id, spec])?;
     Ok(())
 }
 

@@ -120,6 +120,21 @@ pub fn lock_find(tx: &mut Tx<'_>, name: &str) -> Result<Option<LockId>, StoreErr
     tx.query_one("SELECT id FROM lock WHERE name = ?1", params![name])?.map(|row| row.get(0)).transpose()
 }
 
+/// Gives a lock another name.
+pub fn lock_rename(tx: &mut Tx<'_>, lock: LockId, name: &str) -> Result<(), StoreError> {
+    tx.execute("UPDATE lock SET name = ?2 WHERE id = ?1", params![lock, name])?;
+    Ok(())
+}
+
+/// Lets the fences of a lock go on from those of another, which it takes the place of.
+pub fn lock_follow(tx: &mut Tx<'_>, lock: LockId, before: LockId) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE lock SET next_fence = (SELECT MAX(l.next_fence) FROM lock l WHERE l.id = ?1 OR l.id = ?2) WHERE id = ?1",
+        params![lock, before],
+    )?;
+    Ok(())
+}
+
 /// All locks, by name.
 pub fn lock_list(tx: &mut Tx<'_>) -> Result<Vec<(LockId, String)>, StoreError> {
     tx.query("SELECT id, name FROM lock ORDER BY name", &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()

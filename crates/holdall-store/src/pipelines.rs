@@ -123,6 +123,45 @@ pub fn pipeline_destroy(tx: &mut Tx<'_>, id: PipelineId, now: Timestamp) -> Resu
     Ok(())
 }
 
+/// Where a pipeline is to be.
+#[derive(Debug, Clone)]
+pub struct PipelineMove {
+    /// The pipeline.
+    pub id: PipelineId,
+    /// The team that it belongs to from now on.
+    pub team: TeamId,
+    /// Its name there.
+    pub name: String,
+}
+
+/// Moves pipelines to other teams or names, with all that they have: jobs, builds, resources, pins and ticks. Two may
+/// change places. A pipeline that was destroyed makes room: it is kept under a name that nothing can have. The caller
+/// has looked that no other one has such a name.
+pub fn pipeline_move(tx: &mut Tx<'_>, moves: &[PipelineMove]) -> Result<(), StoreError> {
+    // All leave their old names first: one may be the new name of another.
+    for PipelineMove { id, .. } in moves {
+        tx.execute("UPDATE pipeline SET name = ?2 WHERE id = ?1", params![*id, format!("(moved {id})")])?;
+    }
+    for PipelineMove { id, team, name } in moves {
+        let sql = "SELECT id FROM pipeline WHERE team_id = ?1 AND name = ?2 AND active = 0";
+        if let Some(row) = tx.query_one(sql, params![*team, name])? {
+            let gone: PipelineId = row.get(0)?;
+            let kept = format!("{name} (removed {gone})");
+            tx.execute("UPDATE pipeline SET name = ?2 WHERE id = ?1", params![gone, kept])?;
+        }
+        tx.execute("UPDATE pipeline SET team_id = ?2, name = ?3 WHERE id = ?1", params![*id, *team, name])?;
+        // What no worker has taken yet is for the workers of the new team.
+        tx.execute(
+            "UPDATE attempt SET team = (SELECT t.name FROM team t WHERE t.id = ?2) WHERE state = 'queued' \
+             AND state <> 'finished' AND build_id IN (SELECT b.id FROM build b WHERE b.pipeline_id = ?1)",
+            params![*id, *team],
+        )?;
+        jobs::mark_pipeline(tx, *id)?;
+    }
+    tx.signal(Signal::Board);
+    Ok(())
+}
+
 /// What saving a pipeline takes.
 pub struct PipelineSave<'a> {
     /// The team.
@@ -280,8 +319,7 @@ pub fn scope_ensure(
     source: &holdall_engine::pipeline::Object,
     now: Timestamp,
 ) -> Result<holdall_engine::ids::ScopeId, StoreError> {
-    let text = serde_json::to_string(source).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
-    let hash = hex(&Sha256::digest(&text));
+    let (text, hash) = source_text(source)?;
     if let Some(row) =
         tx.query_one("SELECT id FROM scope WHERE type = ?1 AND source_hash = ?2", params![kind, &hash])?
     {
@@ -295,6 +333,32 @@ pub fn scope_ensure(
     )?;
     tx.signal(Signal::Checks);
     Ok(holdall_engine::ids::ScopeId(id))
+}
+
+/// Gives a scope another source, under which its versions are found from now on. One that nobody uses any more and that
+/// has that source makes room.
+pub fn scope_move(
+    tx: &mut Tx<'_>,
+    scope: holdall_engine::ids::ScopeId,
+    source: &holdall_engine::pipeline::Object,
+) -> Result<(), StoreError> {
+    let (text, hash) = source_text(source)?;
+    let sql = "SELECT s.id FROM scope s WHERE s.source_hash = ?2 AND s.id <> ?1 \
+               AND s.type = (SELECT own.type FROM scope own WHERE own.id = ?1)";
+    if let Some(row) = tx.query_one(sql, params![scope, &hash])? {
+        let gone: holdall_engine::ids::ScopeId = row.get(0)?;
+        let kept = format!("{hash} (removed {gone})");
+        tx.execute("UPDATE scope SET source_hash = ?2 WHERE id = ?1", params![gone, kept])?;
+    }
+    tx.execute("UPDATE scope SET source = ?2, source_hash = ?3 WHERE id = ?1", params![scope, text, hash])?;
+    Ok(())
+}
+
+/// A source as it is kept, and by what it is found.
+fn source_text(source: &holdall_engine::pipeline::Object) -> Result<(String, String), StoreError> {
+    let text = serde_json::to_string(source).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
+    let hash = hex(&Sha256::digest(&text));
+    Ok((text, hash))
 }
 
 /// Whether the server itself answers for a type (release model, section 4): such types are never checked.

@@ -9,7 +9,7 @@ use holdall_protocol::api::{AcquireRequest, Act, ActAnswer, ActRequest, AuditEnt
 use holdall_protocol::worker::{Assignment, Ending, ResourceResult, StepSpec};
 use holdall_server::acts::{self, Acquired, Actor};
 use holdall_server::duty::{schedule, track};
-use holdall_server::error::Error;
+use holdall_server::error::{Error, Refusal};
 use holdall_server::query;
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
@@ -90,7 +90,9 @@ impl World {
         self.pass(1);
         let (service, version) = (service.to_owned(), version.to_owned());
         self.write(move |tx, now| {
-            let environment = environment(tx, "preview")?;
+            // All environments have the same versions of a service.
+            let system = systems::system_find(tx, "notify")?.expect("the system");
+            let environment = environments::environment_list(tx, system.id)?.remove(0);
             let row = resources::resource_find(tx, environment.pipeline, &service)?.expect("the service");
             let new = NewVersion { version: Version::of("version", &version), metadata: Vec::new() };
             versions::versions_save(tx, row.scope.expect("a scope"), &[new], now)?;
@@ -207,14 +209,15 @@ impl World {
         let answer = self.request(act, Some("because"), false).expect("the act is accepted");
         assert_eq!(answer.preview.sentences, preview.sentences);
         assert_eq!(answer.preview.token, preview.token);
-        let started: BTreeSet<String> = self.started().difference(&before).map(|(_, place)| place.clone()).collect();
+        let started = self.started().into_iter().filter(|(id, _)| !before.contains_key(id)).map(|(_, place)| place);
+        let started: BTreeSet<String> = started.collect();
         let named = preview.starts.iter().map(|start| format!("{}/{}/{}", start.team, start.pipeline, start.job));
         assert_eq!(started, named.collect(), "what started, and what the preview named");
         answer
     }
 
     /// The builds that have started, with their jobs.
-    fn started(&self) -> BTreeSet<(i64, String)> {
+    fn started(&self) -> BTreeMap<i64, String> {
         self.write(|tx, _| {
             let builds = builds::build_list(tx, None, 100_000)?;
             let started = builds.into_iter().filter(|build| build.started_at.is_some());
@@ -265,8 +268,13 @@ impl World {
 
     /// The code of the refusal of an act.
     pub fn refused(&mut self, act: Act, reason: Option<&str>) -> &'static str {
+        self.refusal(act, reason).code
+    }
+
+    /// The refusal of an act.
+    pub fn refusal(&mut self, act: Act, reason: Option<&str>) -> Box<Refusal> {
         match self.request(act, reason, false) {
-            Err(Error::Refused(refusal)) => refusal.code,
+            Err(Error::Refused(refusal)) => refusal,
             Err(error) => panic!("{error}"),
             Ok(answer) => panic!("it was accepted: {:?}", answer.preview.sentences),
         }
