@@ -259,7 +259,8 @@ pub struct QueuedRow {
 }
 
 /// Queued attempts that are for a worker as far as its team (`None`: all teams) and the artifacts of their builds
-/// say, oldest first; `offset` of them are left out.
+/// say, oldest first; `offset` of them are left out. A build stays with its worker, also when its pipeline has gone to
+/// another team since.
 pub fn attempt_list_queued_for(
     tx: &mut Tx<'_>,
     worker: &str,
@@ -271,7 +272,8 @@ pub fn attempt_list_queued_for(
         &format!(
             "SELECT {COLUMNS}, a.team, a.tags, b.worker FROM attempt a JOIN build b ON b.id = a.build_id \
              WHERE a.state = 'queued' AND a.state <> 'finished' AND (b.worker IS NULL OR b.worker = ?1) \
-             AND a.team = COALESCE(?2, a.team) ORDER BY a.created_at, a.fence, a.id LIMIT ?3 OFFSET ?4"
+             AND (a.team = COALESCE(?2, a.team) OR b.worker = ?1) \
+             ORDER BY a.created_at, a.fence, a.id LIMIT ?3 OFFSET ?4"
         ),
         params![worker, team, limit, offset],
     )?

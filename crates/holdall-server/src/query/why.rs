@@ -231,7 +231,8 @@ fn worker_holds(tx: &mut Tx<'_>, pipeline: PipelineId, build: Option<BuildId>) -
                 let tags: Vec<String> = from_json(&open.tags)?;
                 let fits = known.iter().any(|worker| {
                     let has: Vec<String> = serde_json::from_str(&worker.tags).unwrap_or_default();
-                    let team = worker.team.as_ref().is_none_or(|team| *team == open.team);
+                    let has_build = open.build_worker.as_ref() == Some(&worker.name);
+                    let team = has_build || worker.team.as_ref().is_none_or(|team| *team == open.team);
                     let tagged =
                         if tags.is_empty() { has.is_empty() } else { tags.iter().all(|tag| has.contains(tag)) };
                     worker.state == "running"

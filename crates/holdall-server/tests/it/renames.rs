@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use holdall_engine::ids::{JobId, PipelineId, ResourceId};
 use holdall_engine::status::BuildStatus;
+use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, ActAnswer, Suspects, TickTarget};
-use holdall_store::{Store, builds, jobs, locks, pipelines, resources, versions, workers};
+use holdall_protocol::worker::Ending;
+use holdall_server::duty::track;
+use holdall_store::{Store, attempts, builds, jobs, locks, pipelines, resources, versions, workers};
 
 use crate::tables::Tables;
 use crate::world::{Fate, SYSTEM, World, environment};
@@ -24,6 +27,7 @@ mod both {
         a_team_alone_takes_effect,
         a_team_waits_for_the_deployment_under_way,
         a_deployment_under_way_goes_along_at_once,
+        a_build_that_runs_stays_with_its_worker,
         what_names_the_old_team_outside_is_said,
         teams_change_places,
         a_place_that_is_taken_is_refused,
@@ -320,6 +324,33 @@ fn a_deployment_under_way_goes_along_at_once(store: Store) {
     world.end_running(0);
     assert_eq!(world.deployments("production"), ["1 passed"]);
     assert_eq!(world.ran.last().map(String::as_str), Some("ops/test/smoke bag 1"));
+}
+
+fn a_build_that_runs_stays_with_its_worker(store: Store) {
+    let mut world = World::new(store);
+    let periodic = "    periodic: { look: { every: 1h, plan: [{ task: one, file: api/a.yml }, { task: two, file: api/a.yml }] } }\n";
+    let text = format!("{SYSTEM}{periodic}");
+    world.act(set(&text));
+    world.push_first();
+    world.rule("production/look/one", Fate::Runs);
+    world.write(|tx, now| {
+        let pipeline = environment(tx, "production")?.pipeline;
+        let clock = resources::resource_find(tx, pipeline, "look")?.and_then(|row| row.scope).expect("a clock");
+        let tick = versions::NewVersion { version: Version::of("time", "now"), metadata: Vec::new() };
+        versions::versions_save(tx, clock, &[tick], now)
+    });
+    world.run();
+    world.act(set(&of_team(&text, "production", "ops")));
+    let (own, others) = world.write(|tx, now| {
+        let running = attempts::attempt_list_of_worker(tx, "w")?.remove(0);
+        let ending = Ending::Exited { status: 0, result: None, artifacts: vec![] };
+        track::attempt_finished(tx, &running, &ending, now)?;
+        let own = attempts::attempt_list_queued_for(tx, "w", Some("production"), 10, 0)?;
+        Ok((own.len(), attempts::attempt_list_queued_for(tx, "another", Some("ops"), 10, 0)?.len()))
+    });
+    assert_eq!((own, others), (1, 0), "its files are there, whatever team it is of now");
+    world.run();
+    assert_eq!(world.build("production", "look").status, BuildStatus::Succeeded);
 }
 
 fn what_names_the_old_team_outside_is_said(store: Store) {
