@@ -2,11 +2,12 @@
 
 use holdall_protocol::api::AuditEntry;
 use holdall_store::audit::{self, AuditRow};
-use holdall_store::{Tx, environments, systems};
+use holdall_store::{StoreError, Tx, environments, pipelines, systems};
 use serde_json::Value;
 
 use super::time;
 use crate::error::Error;
+use crate::systems::moves::{MOVED, RENAMED};
 
 /// Acts, newest first, with ids below `below`; all, or those on a system or on environments of a name.
 pub fn list(
@@ -39,9 +40,22 @@ fn targets(tx: &mut Tx<'_>, system: Option<&str>, environment: Option<&str>) -> 
                 continue;
             }
             targets.push(format!("lock/{}", known.name));
-            let pipeline = holdall_store::pipelines::pipeline_get(tx, known.pipeline)?;
+            let pipeline = pipelines::pipeline_get(tx, known.pipeline)?;
             targets.push(format!("{}/{}", pipeline.team, pipeline.name));
             targets.push(format!("{}/{}", row.name, known.name));
+            for place in earlier(tx, MOVED, &format!("{}/{}", pipeline.team, pipeline.name))? {
+                let (team, name) = place.split_once('/').unwrap_or_default();
+                if pipelines::pipeline_find(tx, team, name)?.is_none() {
+                    targets.push(place);
+                }
+            }
+            for place in earlier(tx, RENAMED, &format!("{}/{}", row.name, known.name))? {
+                let (_, name) = place.split_once('/').unwrap_or_default();
+                if environments::environment_find(tx, row.id, name)?.is_none() {
+                    targets.push(format!("lock/{name}"));
+                    targets.push(place);
+                }
+            }
         }
         if environment.is_none() {
             targets.push(row.name);
@@ -51,6 +65,17 @@ fn targets(tx: &mut Tx<'_>, system: Option<&str>, environment: Option<&str>) -> 
         Some(name) if targets.is_empty() => Err(super::no_environment(tx, system, name)?),
         _ => Ok(Some(targets)),
     }
+}
+
+/// What something was called before, newest first; a name that something else has now is its own.
+fn earlier(tx: &mut Tx<'_>, act: &str, target: &str) -> Result<Vec<String>, StoreError> {
+    let mut names: Vec<String> = Vec::new();
+    let mut open = Some(target.to_owned());
+    while let Some(target) = open {
+        open = audit::audit_newest(tx, act, &target)?.and_then(|row| row.before).filter(|name| !names.contains(name));
+        names.extend(open.clone());
+    }
+    Ok(names)
 }
 
 fn entry(row: AuditRow, systems: &[String]) -> AuditEntry {

@@ -9,6 +9,7 @@ use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, ActAnswer, Suspects, TickTarget};
 use holdall_protocol::worker::Ending;
 use holdall_server::duty::track;
+use holdall_server::query;
 use holdall_store::{Store, attempts, builds, jobs, locks, pipelines, resources, versions, workers};
 
 use crate::tables::Tables;
@@ -33,6 +34,7 @@ mod both {
         a_place_that_is_taken_is_refused,
         a_name_that_was_removed_makes_room,
         a_lock_goes_along_and_its_fences_go_on,
+        the_audit_log_knows_what_it_was_called,
     );
 }
 
@@ -473,4 +475,19 @@ fn a_lock_goes_along_and_its_fences_go_on(store: Store) {
     }
     world.act(set(&renamed(&[("production", "prod")])));
     assert!(fence(&mut world, "prod") > own + 3, "it is shared again");
+}
+
+fn the_audit_log_knows_what_it_was_called(store: Store) {
+    let mut world = frozen(store);
+    world.act(set(&renamed(&[("production", "prod")])));
+    let list = |world: &World, name: &'static str| {
+        let listed =
+            world.store.write_blocking(move |tx| query::audit::list(tx, Some("notify"), Some(name), None, 100));
+        listed.map(|entries| entries.into_iter().map(|entry| entry.act).collect::<Vec<_>>())
+    };
+    let acts = list(&world, "prod").expect("the log");
+    for act in ["freeze", "lock_granted", "environment_renamed", "pipeline_moved"] {
+        assert!(acts.iter().any(|known| known == act), "{act} in {acts:?}");
+    }
+    assert!(list(&world, "production").is_err(), "there is no such environment any more");
 }
