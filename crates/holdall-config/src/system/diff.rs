@@ -70,8 +70,11 @@ pub fn diff(old: Option<&System>, new: &System) -> SystemDiff {
         }
     }
     for environment in &old_compiled {
+        // One that keeps saying what it was called does not take another of that name along.
+        let is_known = |name: &String| old_compiled.iter().any(|known| known.environment == *name);
         let stays = new_compiled.iter().any(|known| {
-            known.environment == environment.environment || known.old_name.as_ref() == Some(&environment.environment)
+            known.environment == environment.environment
+                || (known.old_name.as_ref() == Some(&environment.environment) && !is_known(&known.environment))
         });
         if !stays {
             found.environments.push(EnvironmentDiff {

@@ -33,6 +33,7 @@ mod both {
         teams_change_places,
         a_place_that_is_taken_is_refused,
         a_name_that_was_removed_makes_room,
+        an_old_name_of_one_that_is_there_takes_nothing_along,
         a_lock_goes_along_and_its_fences_go_on,
         the_audit_log_knows_what_it_was_called,
     );
@@ -446,6 +447,18 @@ fn a_name_that_was_removed_makes_room(store: Store) {
     world.push("api", "api-5");
     world.run();
     assert_eq!(world.live(), [5, 5, 5]);
+}
+
+fn an_old_name_of_one_that_is_there_takes_nothing_along(store: Store) {
+    let mut world = frozen(store);
+    let with = format!("{SYSTEM}  prod:\n    after: staging\n    deploy: [{{ task: apply, file: api/apply.yml }}]\n");
+    world.act(set(&with));
+    world.run();
+    assert_eq!(world.deployments("prod"), ["2 passed"]);
+    let answer = world.act(set(&renamed(&[("production", "prod")])));
+    says(&answer, "environment production is removed");
+    world.run();
+    assert_eq!(world.deployments("prod"), ["2 passed"]);
 }
 
 fn a_lock_goes_along_and_its_fences_go_on(store: Store) {
