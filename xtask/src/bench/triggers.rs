@@ -22,10 +22,11 @@ jobs:
   plan: [{task: nothing, config: {platform: linux, run: {path: 'true'}}}]
 ";
 
-/// `make` puts a new version with each build, `take` is triggered by it, and `next` by the end of `take`.
+/// `make` puts a new version with each build, `take` is triggered by it, and `next` by the end of `take`. Each turn has
+/// versions of its own.
 const CHAIN: &str = "\
 resources:
-- {name: thing, type: mock, check_every: never, source: {no_initial_version: true}}
+- {name: thing, type: mock, check_every: never, source: {no_initial_version: true, log: TURN}}
 jobs:
 - name: make
   plan:
@@ -126,7 +127,7 @@ pub fn chain(bench: &Bench) -> Result<()> {
 /// Sends versions through the chain on a server, which each `turn` has of its own.
 pub fn run_chain(api: &Api, turn: usize, samples: usize) -> Result<Chained> {
     let pipeline = format!("bench{turn}");
-    api.set_pipeline(&pipeline, CHAIN)?;
+    api.set_pipeline(&pipeline, &CHAIN.replace("TURN", &pipeline))?;
     let mut chained = Chained::default();
     let (mut take, mut next) = (0, 0);
     for round in 0..samples + WARM_UP {
