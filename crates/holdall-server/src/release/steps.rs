@@ -10,7 +10,7 @@ use holdall_engine::version::Version;
 use holdall_store::bags::{self, BagRow};
 use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, EnvironmentRow, NewDeployment};
-use holdall_store::{StoreError, Tx, locks, pipelines, resources, versions};
+use holdall_store::{StoreError, Tx, jobs, locks, pipelines, resources, versions};
 
 use super::EnvironmentSpec;
 use super::bags::{bag_arrive, bag_number, bag_version};
@@ -274,6 +274,11 @@ fn start_deployment(
     builds::build_set_deployment(tx, build.id, id)?;
     let name = holder_name(deployment, number);
     locks::holding_set_deployment(tx, build.id, id, &name)?;
+    if environment.held.is_some() {
+        // A person has started the deployment that it waited for: until there is one, it waits.
+        environments::environment_hold(tx, environment.id, None)?;
+        jobs::mark_pipeline(tx, environment.pipeline)?;
+    }
     note(tx, &by, "lock_handed_to_deployment", &environment.name, build.reason.as_deref(), None, Some(&name), now)?;
     let version = deployment_version(deployment, number);
     if let Some(put) = resources::resource_find(tx, build.pipeline, resource)? {

@@ -121,9 +121,6 @@ fn start(tx: &mut Tx<'_>, look: &Look, build: BuildId, now: Timestamp) -> Result
                 }
             }
         }
-        if look.spec.role == Some(Role::StartDeploy) && environment.held.is_some() {
-            environments::environment_hold(tx, environment.id, None)?;
-        }
     }
     grant(tx, look, build, owned.values().next().map(|bag| bag.number), now)?;
     match plan {
