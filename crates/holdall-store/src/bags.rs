@@ -104,11 +104,33 @@ pub fn bag_list(tx: &mut Tx<'_>, system: SystemId, below: Option<i64>, limit: i6
     .collect()
 }
 
-/// Bags with numbers above one, oldest first.
-pub fn bag_list_above(tx: &mut Tx<'_>, system: SystemId, above: i64, limit: i64) -> Result<Vec<BagRow>, StoreError> {
+/// Bags that were packed in an environment, with numbers above one, oldest first.
+pub fn bag_list_above(
+    tx: &mut Tx<'_>,
+    packing: EnvironmentId,
+    above: i64,
+    limit: i64,
+) -> Result<Vec<BagRow>, StoreError> {
     tx.query(
-        &format!("{SELECT} WHERE system_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3"),
-        params![system, above, limit],
+        &format!("{SELECT} WHERE environment_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3"),
+        params![packing, above, limit],
+    )?
+    .iter()
+    .map(from_row)
+    .collect()
+}
+
+/// Bags that were packed in an environment, with numbers above one and below another, newest first.
+pub fn bag_list_between(
+    tx: &mut Tx<'_>,
+    packing: EnvironmentId,
+    above: i64,
+    below: Option<i64>,
+    limit: i64,
+) -> Result<Vec<BagRow>, StoreError> {
+    tx.query(
+        &format!("{SELECT} WHERE environment_id = ?1 AND number > ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4"),
+        params![packing, above, below.unwrap_or(i64::MAX), limit],
     )?
     .iter()
     .map(from_row)

@@ -433,11 +433,12 @@ pub enum DeploymentMark<'a> {
 /// The highest number of a bag that has started in an environment; 0: none.
 pub fn highest_started(tx: &mut Tx<'_>, environment: EnvironmentId) -> Result<i64, StoreError> {
     tx.query_one(
-        "SELECT COALESCE(MAX(b.number), 0) FROM deployment d JOIN bag b ON b.id = d.bag_id WHERE d.environment_id = ?1",
+        "SELECT b.number FROM bag b WHERE b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) \
+         AND EXISTS (SELECT 1 FROM deployment d WHERE d.bag_id = b.id AND d.environment_id = ?1) \
+         ORDER BY b.number DESC LIMIT 1",
         params![environment],
     )?
-    .ok_or_else(|| StoreError::Inconsistent("no maximum".to_owned()))?
-    .get(0)
+    .map_or(Ok(0), |row| row.get(0))
 }
 
 /// A force-unlock that waits for the processes of a deployment to end.

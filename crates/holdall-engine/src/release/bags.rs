@@ -201,7 +201,22 @@ pub fn held_back(view: &BagsView, bag: &BagView) -> Vec<Hold> {
 /// The bag that starts by itself next, among candidates with numbers above the highest that has started, in
 /// ascending order: the newest (`latest`) or the oldest (`queue`) that nothing holds back (section 6).
 pub fn choose(view: &BagsView, candidates: &[BagView]) -> Option<i64> {
-    let mut free = candidates.iter().filter(|bag| held_back(view, bag).is_empty()).map(|bag| bag.number);
+    first(view, candidates, |bag| held_back(view, bag).is_empty())
+}
+
+/// The bag among the same candidates that a person's trigger starts next, in the same order (section 6, rule 4): what
+/// holds back only what starts by itself does not count.
+pub fn choose_for_person(view: &BagsView, candidates: &[BagView]) -> Option<i64> {
+    first(view, candidates, |bag| barred(view, bag).is_empty())
+}
+
+/// Whether any bag starts by itself: where it is `false`, [`held_back`] has something to say of every one.
+pub fn starts_by_itself(view: &BagsView) -> bool {
+    view.pin.is_none() && view.held.is_none() && !view.manual_promotion
+}
+
+fn first(view: &BagsView, candidates: &[BagView], is_free: impl Fn(&BagView) -> bool) -> Option<i64> {
+    let mut free = candidates.iter().filter(|bag| is_free(bag)).map(|bag| bag.number);
     match view.superseding {
         Superseding::Latest => free.next_back(),
         Superseding::Queue => free.next(),
@@ -218,7 +233,7 @@ pub fn held(view: &BagsView, code: Code, mark: &Mark) -> Hold {
         ),
         _ => (
             format!("{environment} was unlocked by force and waits for a person to start it{}", mark.because()),
-            format!("holdall job trigger {environment}/deploy-{}/start-deploy", view.system),
+            format!("holdall job trigger {environment}/start-deploy"),
         ),
     };
     Hold::new(code, sentence).since(mark.at).by(mark.by.clone()).command(command)

@@ -1,6 +1,7 @@
 //! Locks by people: taking, renewing, giving back, and taking away by force.
 
 use holdall_engine::ids::LockId;
+use holdall_engine::release::bags::starts_by_itself;
 use holdall_engine::release::lock::{Asker, obstacles};
 use holdall_engine::status::BuildStatus;
 use holdall_engine::time::{Span, Timestamp};
@@ -14,6 +15,7 @@ use holdall_store::{Tx, jobs, systems};
 use super::{Actor, Outcome, jobs as job_acts};
 use crate::duty::schedule::schedule_all;
 use crate::error::{Error, Refusal};
+use crate::release::bags::Judge;
 use crate::release::deployments::deployment_open;
 use crate::release::ends;
 use crate::release::locks::{lock_view, note, running_holders, settle};
@@ -363,10 +365,13 @@ pub(super) fn force_unlock(
         }
         Then::Hold => format!("{name} waits for a person: trigger start-deploy, or deploy a bag"),
         // What starts, if anything does, the preview says by itself.
-        Then::Start => match environments::environment_get(tx, environment.id)?.held {
-            None => format!("{name} goes on by itself"),
-            Some(_) => format!("{name} still waits for a person: `holdall why {name}` says for what"),
-        },
+        Then::Start => {
+            let now = environments::environment_get(tx, environment.id)?;
+            match starts_by_itself(&Judge::read(tx, now)?.view) {
+                true => format!("{name} goes on by itself"),
+                false => format!("{name} still waits for a person: `holdall why {name}` says for what"),
+            }
+        }
     });
     if order.then == Then::Start
         && let Some(job) = jobs::job_find(tx, environment.pipeline, "start-deploy")?

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holdall_engine::ids::BuildId;
 use holdall_engine::release::Role;
-use holdall_engine::release::bags::{choose, held_back};
+use holdall_engine::release::bags::held_back;
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::schedule::Action;
 use holdall_engine::version::hex;
@@ -49,12 +49,11 @@ impl Picture {
         for (environment, spec) in environments_of(tx, row.id)? {
             let judge = Judge::read(tx, environment.clone())?;
             let candidates = judge.candidates(tx)?;
-            let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
             let pack = if spec.packs { next_pack(tx, &environment)? } else { None };
             picture.environments.push(Seen {
                 current: environments::deployment_current(tx, environment.id)?.map(|deployment| deployment.bag),
-                next: choose(&judge.view, &views),
-                candidates: views.iter().map(|view| (view.number, held_back(&judge.view, view))).collect(),
+                next: judge.next(tx)?,
+                candidates: candidates.iter().map(|(row, view)| (row.number, held_back(&judge.view, view))).collect(),
                 pack,
                 row: environment,
             });
@@ -98,7 +97,8 @@ impl Picture {
         Ok(preview)
     }
 
-    /// Bags that could have started here before and cannot now.
+    /// Bags that could have started here before, by themselves or where a person lets the environment go on, and cannot
+    /// now.
     fn dropped(&self, before: Option<&Seen>, after: &Seen, starts: &[Start], preview: &mut Preview) {
         let Some(before) = before else { return };
         let environment = after.row.name.clone();
@@ -108,13 +108,15 @@ impl Picture {
             .filter_map(|start| start.bag)
             .max();
         for (number, holds) in &before.candidates {
-            if !holds.is_empty() || Some(*number) == started {
+            if !holds.iter().all(waits_for_a_person) || Some(*number) == started {
                 continue;
             }
             let now = after.candidates.get(number);
             let how = match (now, started) {
                 (None, Some(by)) if by > *number => Some((HowDropped::Superseded, Some(by))),
-                (Some(holds), _) if !holds.is_empty() => Some((how(holds), None)),
+                (Some(now), _) if now.iter().any(|hold| holds.is_empty() || !waits_for_a_person(hold)) => {
+                    Some((how(now), None))
+                }
                 _ => None,
             };
             if let Some((how, by)) = how {
@@ -205,6 +207,11 @@ fn starts(tx: &mut Tx<'_>, done: &[Done]) -> Result<Vec<Start>, StoreError> {
         }
     }
     Ok(starts)
+}
+
+/// Whether a hold is of the whole environment, and ends when a person starts something there.
+fn waits_for_a_person(hold: &Hold) -> bool {
+    matches!(hold.code, Code::HeldAfterUnlock | Code::Restored | Code::PromotionManual)
 }
 
 fn how(holds: &[Hold]) -> HowDropped {

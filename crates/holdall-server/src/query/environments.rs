@@ -1,6 +1,5 @@
 //! Environments as they are shown.
 
-use holdall_engine::release::bags::choose;
 use holdall_engine::release::state::{EnvironmentFacts, environment_state};
 use holdall_protocol::api::{
     Deployment, DeploymentState, Direction, EnvironmentDetail, EnvironmentState, EnvironmentSummary, Freeze, Suspect,
@@ -53,9 +52,11 @@ pub(super) fn standing(tx: &mut Tx<'_>, judge: &Judge) -> Result<Standing, Error
         facts.working = progress.working;
     }
     facts.mixed = unfinished.is_some();
-    let candidates = judge.candidates(tx)?;
-    let views: Vec<_> = candidates.into_iter().map(|(_, view)| view).collect();
-    facts.waiting = choose(&judge.view, &views).is_some() || judge.view.held.is_some();
+    facts.waiting = judge.view.held.is_some()
+        || match judge.view.manual_promotion {
+            true => judge.next_for_person(tx)?.is_some(),
+            false => judge.next(tx)?.is_some(),
+        };
     let mixed_with = unfinished.map(|begun| begun.bag);
     Ok(Standing { facts, current, open, mixed_with })
 }
@@ -180,12 +181,11 @@ pub(super) fn deployment_of(
         .unwrap_or(row.bag);
     let mut superseded = Vec::new();
     if row.direction == "forward" && before + 1 < row.bag {
-        let packed = bags::bag_find(tx, environment.system, row.bag)?.map(|bag| bag.environment);
-        superseded = bags::bag_list_above(tx, environment.system, before, row.bag - before - 1)?
-            .into_iter()
-            .filter(|bag| Some(bag.environment) == packed && bag.number < row.bag)
-            .map(|bag| bag.number)
-            .collect();
+        let between = match bags::bag_find(tx, environment.system, row.bag)? {
+            Some(bag) => bags::bag_list_between(tx, bag.environment, before, Some(row.bag), i64::MAX)?,
+            None => Vec::new(),
+        };
+        superseded = between.into_iter().rev().map(|bag| bag.number).collect();
     }
     Ok(Deployment {
         deployment: row.number,

@@ -2,7 +2,7 @@
 
 use holdall_engine::ids::{BuildId, JobId, PipelineId};
 use holdall_engine::release::Role;
-use holdall_engine::release::bags::{choose, frozen, held, held_back};
+use holdall_engine::release::bags::{BagView, Superseding, frozen, held, held_back};
 use holdall_engine::release::lock::{Asker, obstacles};
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::schedule::{JobSpec, pauses, schedule};
@@ -74,11 +74,10 @@ pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold
     if let Some((pin, mark)) = &judge.view.pin {
         holds.push(frozen(&judge.view, *pin, mark));
     }
-    let candidates = judge.candidates(tx)?;
-    let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
+    let newest = judge.newest(tx)?;
     if let Some((code, mark)) = &judge.view.held {
         let mut hold = held(&judge.view, *code, mark);
-        if views.is_empty() && *code == Code::HeldAfterUnlock && judge.view.highest_started > 0 {
+        if newest.is_none() && *code == Code::HeldAfterUnlock && judge.view.highest_started > 0 {
             // No bag is left that would start: the one whose deployment was ended has to be named.
             hold = hold
                 .command(format!("holdall deploy {} --bag {} --reason \"...\"", row.name, judge.view.highest_started));
@@ -101,11 +100,11 @@ pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold
             .command("holdall system set FILE --now"),
         );
     }
-    match choose(&judge.view, &views) {
+    match judge.next(tx)? {
         Some(_) => holds.extend(start_holds(tx, row)?),
         None => {
-            if let Some(newest) = views.last() {
-                holds.extend(held_back(&judge.view, newest));
+            if let Some(waits) = waiting(tx, &judge)?.or(newest) {
+                holds.extend(held_back(&judge.view, &waits));
             }
             if open.is_none() {
                 holds.extend(next_holds(tx, row)?);
@@ -116,6 +115,13 @@ pub fn environment(tx: &mut Tx<'_>, row: &EnvironmentRow) -> Result<Vec<WireHold
         holds.extend(pack_holds(tx, row)?);
     }
     Ok(wire(holds))
+}
+
+/// The bag that waits for nothing but a person.
+fn waiting(tx: &mut Tx<'_>, judge: &Judge) -> Result<Option<BagView>, Error> {
+    let Some(number) = judge.next_for_person(tx)? else { return Ok(None) };
+    let Some(row) = bags::bag_find(tx, judge.environment.system, number)? else { return Ok(None) };
+    Ok(Some(judge.bag(tx, &row)?))
 }
 
 /// What holds the next start of a bag that may start: the lock, a pause, the order of things.
@@ -277,17 +283,16 @@ pub fn bag_in(tx: &mut Tx<'_>, row: &EnvironmentRow, number: i64) -> Result<Vec<
     let view = judge.bag(tx, &bag)?;
     let mut holds = held_back(&judge.view, &view);
     if holds.is_empty() {
-        let candidates = judge.candidates(tx)?;
-        let views: Vec<_> = candidates.into_iter().map(|(_, view)| view).collect();
-        match choose(&judge.view, &views) {
-            Some(chosen) if chosen != number => {
-                let order = if judge.spec.queue { "goes first" } else { "is newer and goes in its place" };
-                holds.push(
-                    Hold::new(Code::Superseded, format!("bag {chosen} {order} in {}", row.name))
-                        .command(format!("holdall deploy {} --bag {number} --reason \"...\"", row.name)),
-                );
-            }
-            _ => {}
+        if let Some(chosen) = judge.next(tx)?.filter(|chosen| *chosen != number) {
+            let place = &row.name;
+            holds.push(match judge.view.superseding {
+                // It comes after it: nobody has to do anything.
+                Superseding::Queue => Hold::new(Code::LockQueue, format!("bag {chosen} goes first in {place}")),
+                Superseding::Latest => {
+                    Hold::new(Code::Superseded, format!("bag {chosen} is newer and goes in its place in {place}"))
+                        .command(format!("holdall deploy {place} --bag {number} --reason \"...\""))
+                }
+            });
         }
         holds.extend(start_holds(tx, row)?);
     }

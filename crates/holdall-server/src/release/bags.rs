@@ -1,10 +1,12 @@
 //! How the bags of an environment stand, as the engine's choice sees them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use holdall_engine::bag::Bag;
 use holdall_engine::ids::EnvironmentId;
-use holdall_engine::release::bags::{BagView, BagsView, Mark, SuspectHit};
+use holdall_engine::release::bags::{
+    BagView, BagsView, Mark, Superseding, SuspectHit, choose, choose_for_person, starts_by_itself,
+};
 use holdall_engine::report::Code;
 use holdall_engine::version::{Version, VersionDigest};
 use holdall_store::bags::{self, BagRow, SuspectRow};
@@ -31,8 +33,11 @@ pub struct Judge {
     disabled: BTreeMap<VersionDigest, DisabledRow>,
     withdrawn: Vec<(String, VersionDigest, DisabledRow)>,
     suspects: Vec<(String, SuspectRow)>,
-    passed: Vec<(String, BTreeSet<i64>)>,
+    after: Vec<(String, EnvironmentId)>,
 }
+
+/// How many bags are looked at together.
+const PAGE: i64 = 50;
 
 /// A bag as a version of `deployment-bag`.
 pub fn bag_version(number: i64) -> Version {
@@ -80,12 +85,11 @@ impl Judge {
                 }
             }
         }
-        let mut passed = Vec::new();
-        for name in &spec.after {
-            if let Some((before, _)) = chain.iter().find(|(row, _)| row.name == *name) {
-                passed.push((name.clone(), bags::bags_passed(tx, before.id)?.into_iter().collect()));
-            }
-        }
+        let after = chain
+            .iter()
+            .filter(|(row, _)| spec.after.contains(&row.name))
+            .map(|(row, _)| (row.name.clone(), row.id))
+            .collect();
         let packing = packed_in(&chain, &environment.name)
             .and_then(|name| chain.iter().find(|(row, _)| row.name == name).map(|(row, _)| row.id));
         let view = BagsView {
@@ -105,7 +109,7 @@ impl Judge {
                 (code, mark)
             }),
         };
-        Ok(Judge { environment, spec, view, resource, chain, packing, disabled, withdrawn, suspects, passed })
+        Ok(Judge { environment, spec, view, resource, chain, packing, disabled, withdrawn, suspects, after })
     }
 
     /// The environments of the system, in the order of the file.
@@ -118,14 +122,16 @@ impl Judge {
     pub fn bag(&self, tx: &mut Tx<'_>, row: &BagRow) -> Result<BagView, StoreError> {
         let bag = bag_of(row)?;
         let digest = bag_version(row.number).digest();
-        let was_here = environments::deployment_list_of_bag(tx, self.environment.id, row.number)?
-            .iter()
-            .any(|deployment| deployment.deployed_at.is_some());
-        let not_passed = if was_here {
-            Vec::new()
-        } else {
-            self.passed.iter().filter(|(_, bags)| !bags.contains(&row.number)).map(|(name, _)| name.clone()).collect()
-        };
+        let was_here = row.number <= self.view.highest_started
+            && environments::deployment_list_of_bag(tx, self.environment.id, row.number)?
+                .iter()
+                .any(|deployment| deployment.deployed_at.is_some());
+        let mut not_passed = Vec::new();
+        for (name, before) in self.after.iter().filter(|_| !was_here) {
+            if bags::tag_newest(tx, row.id, *before)?.is_none() {
+                not_passed.push(name.clone());
+            }
+        }
         let suspects = self
             .suspects
             .iter()
@@ -160,16 +166,66 @@ impl Judge {
         })
     }
 
-    /// The bags above the highest that has started here and that belong here, oldest first.
+    /// The bags above the highest that has started here and that belong here, oldest first: all of them, however many
+    /// there are. What asks for one bag asks for [`Judge::next`], [`Judge::next_for_person`] or [`Judge::newest`].
     pub fn candidates(&self, tx: &mut Tx<'_>) -> Result<Vec<(BagRow, BagView)>, StoreError> {
         let mut candidates = Vec::new();
-        for row in bags::bag_list_above(tx, self.environment.system, self.view.highest_started, 1000)? {
-            if self.packing == Some(row.environment) {
-                let view = self.bag(tx, &row)?;
-                candidates.push((row, view));
-            }
+        let Some(packing) = self.packing else { return Ok(candidates) };
+        for row in bags::bag_list_above(tx, packing, self.view.highest_started, i64::MAX)? {
+            let view = self.bag(tx, &row)?;
+            candidates.push((row, view));
         }
         Ok(candidates)
+    }
+
+    /// The candidate that starts by itself next.
+    pub fn next(&self, tx: &mut Tx<'_>) -> Result<Option<i64>, StoreError> {
+        if starts_by_itself(&self.view) { self.first(tx, choose) } else { Ok(None) }
+    }
+
+    /// The candidate that starts next where a person lets it.
+    pub fn next_for_person(&self, tx: &mut Tx<'_>) -> Result<Option<i64>, StoreError> {
+        self.first(tx, choose_for_person)
+    }
+
+    /// The newest candidate.
+    pub fn newest(&self, tx: &mut Tx<'_>) -> Result<Option<BagView>, StoreError> {
+        let Some(packing) = self.packing else { return Ok(None) };
+        match bags::bag_list_between(tx, packing, self.view.highest_started, None, 1)?.first() {
+            Some(row) => self.bag(tx, row).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What is chosen among the candidates, which are looked at in the order in which they start until there is one.
+    fn first(
+        &self,
+        tx: &mut Tx<'_>,
+        choose: fn(&BagsView, &[BagView]) -> Option<i64>,
+    ) -> Result<Option<i64>, StoreError> {
+        let Some(packing) = self.packing else { return Ok(None) };
+        let (mut above, mut below) = (self.view.highest_started, None);
+        loop {
+            let mut page = match self.view.superseding {
+                Superseding::Latest => bags::bag_list_between(tx, packing, above, below, PAGE)?,
+                Superseding::Queue => bags::bag_list_above(tx, packing, above, PAGE)?,
+            };
+            let Some(last) = page.last().map(|row| row.number) else { return Ok(None) };
+            match self.view.superseding {
+                Superseding::Latest => {
+                    below = Some(last);
+                    page.reverse();
+                }
+                Superseding::Queue => above = last,
+            }
+            let mut views = Vec::new();
+            for row in &page {
+                views.push(self.bag(tx, row)?);
+            }
+            if let Some(number) = choose(&self.view, &views) {
+                return Ok(Some(number));
+            }
+        }
     }
 }
 

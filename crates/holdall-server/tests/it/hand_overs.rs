@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, Suspects, Then};
+use holdall_store::bags::{self, BagRow};
 use holdall_store::versions::NewVersion;
 use holdall_store::{Store, environments, locks, resources, systems, versions};
 
-use crate::world::{Fate, SYSTEM, World};
+use crate::world::{Fate, SYSTEM, World, deploy, environment};
 
 mod both {
     holdall_store::on_both_databases!(
@@ -16,6 +17,10 @@ mod both {
         a_hand_over_to_a_bag_that_a_waiting_file_bars_is_refused,
         a_freeze_deploys_only_what_may_start,
         a_freeze_at_the_bag_under_way_deploys_it_once,
+        a_start_that_makes_no_deployment_leaves_the_environment_held,
+        a_person_lets_a_queue_go_on_in_order,
+        bags_that_never_come_here_are_no_limit,
+        a_bag_is_found_behind_many_that_have_not_passed,
     );
 }
 
@@ -161,4 +166,110 @@ fn a_freeze_at_the_bag_under_way_deploys_it_once(store: Store) {
     world.rule("staging/deploy", Fate::Exit(0));
     world.end_running(0);
     assert_eq!(world.deployments("staging"), ["1 passed", "2 passed"]);
+}
+
+fn trigger(environment: &str, job: &str) -> Act {
+    Act::JobTrigger { team: environment.to_owned(), pipeline: "deploy-notify".to_owned(), job: job.to_owned() }
+}
+
+fn unlock(environment: &str) -> Act {
+    Act::ForceUnlock {
+        environment: environment.to_owned(),
+        abort_running: false,
+        worker_is_dead: false,
+        then: Then::Hold,
+    }
+}
+
+/// A system whose bags 1 to 4 have passed preview, where bag 2 has failed in staging and its lock was taken away.
+fn held_with_bags_waiting(store: Store, superseding: &str) -> World {
+    let mut world = World::new(store);
+    let staging = format!("    after: preview\n    superseding: {superseding}\n");
+    world.act(set(SYSTEM.replace("    after: preview\n", &staging)));
+    world.push_first();
+    world.rule("staging/deploy", Fate::Exit(1));
+    for version in ["api-2", "api-3", "api-4"] {
+        world.push("api", version);
+        world.run();
+    }
+    world.rule("staging/deploy", Fate::Exit(0));
+    world.act(unlock("staging"));
+    world.run();
+    assert_eq!(
+        (world.live(), world.deployments("staging")),
+        (vec![4, 1, 1], vec!["1 passed".into(), "2 unlocked".into()])
+    );
+    world
+}
+
+fn a_start_that_makes_no_deployment_leaves_the_environment_held(store: Store) {
+    let mut world = held_with_bags_waiting(store, "latest");
+    world.rule("staging/start-deploy", Fate::Exit(1));
+    world.act(deploy("staging", 1, false));
+    world.run();
+    assert_eq!(world.build("staging", "start-deploy").status.as_str(), "failed");
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 unlocked"], "nothing starts by itself");
+    assert_eq!(world.holds("staging"), ["held-after-unlock"]);
+    let why = world.why("staging", None);
+    let held = why.iter().find(|hold| hold.code == "held-after-unlock").expect("it is held");
+    assert_eq!(held.command.as_deref(), Some("holdall job trigger staging/start-deploy"));
+    world.rule("staging/start-deploy", Fate::Exit(0));
+    world.act(deploy("staging", 1, false));
+    world.run();
+    assert_eq!(world.deployments("staging")[2..], ["1 passed", "4 passed"], "a person has started it, so it goes on");
+}
+
+fn a_person_lets_a_queue_go_on_in_order(store: Store) {
+    let mut world = held_with_bags_waiting(store, "queue");
+    let preview = world.preview(trigger("staging", "start-deploy"));
+    assert_eq!(preview.starts[0].bag, Some(3));
+    assert!(preview.dropped.is_empty(), "{:?}", preview.dropped);
+    world.act(trigger("staging", "start-deploy"));
+    world.run();
+    assert_eq!(world.deployments("staging"), ["1 passed", "2 unlocked", "3 passed", "4 passed"]);
+}
+
+/// Bags with the contents of bag 1, packed in an environment.
+fn pack_many(world: &World, place: &'static str, count: usize) {
+    world.write(move |tx, now| {
+        let row = environment(tx, place)?;
+        let first = bags::bag_find(tx, row.system, 1)?.expect("bag 1");
+        for _ in 0..count {
+            let number = bags::bag_next_number(tx, row.system)?;
+            bags::bag_create(tx, &BagRow { number, environment: row.id, packed_at: now, ..first.clone() })?;
+        }
+        Ok(())
+    });
+}
+
+fn bags_that_never_come_here_are_no_limit(store: Store) {
+    let mut world = World::new(store);
+    world.push_first();
+    let dev = "  dev:\n    pack: true\n    deploy: [{ task: apply, file: api/apply.yml }]\n  staging:";
+    world.act(set(SYSTEM.replace("  staging:", dev)));
+    world.run();
+    world.take_lock("dev");
+    pack_many(&world, "dev", 1200);
+    world.push("api", "api-2");
+    world.run();
+    let packed = world.current("preview");
+    assert!(packed > 1200, "{:?}", world.live());
+    assert_eq!(world.live(), [packed; 3], "it went through the chain");
+}
+
+fn a_bag_is_found_behind_many_that_have_not_passed(store: Store) {
+    let mut world = World::new(store);
+    let queue = SYSTEM.replace("    after: staging\n", "    after: staging\n    superseding: queue\n");
+    world.act(set(queue));
+    world.push_first();
+    let staging = world.take_lock("staging");
+    let production = world.take_lock("production");
+    world.push("api", "api-2");
+    world.run();
+    world.take_lock("preview");
+    pack_many(&world, "preview", 120);
+    world.give_back("staging", staging);
+    assert_eq!(world.live(), [2, 2, 1], "the newest that has passed, behind those that have not");
+    world.give_back("production", production);
+    assert_eq!(world.live(), [2, 2, 2]);
 }

@@ -33,6 +33,23 @@ fn latest_takes_the_newest_and_queue_the_oldest_that_may() {
 }
 
 #[test]
+fn a_person_lets_go_what_would_go_by_itself() {
+    let candidates = [bag(41), bag(42), BagView { suspects: vec![hit()], ..bag(43) }];
+    let held = BagsView { held: Some((Code::HeldAfterUnlock, Mark::default())), ..view() };
+    let manual = BagsView { manual_promotion: true, ..view() };
+    for view in [held, manual] {
+        assert!(!starts_by_itself(&view));
+        assert_eq!(choose(&view, &candidates), None);
+        assert_eq!(choose_for_person(&view, &candidates), Some(42));
+        let queue = BagsView { superseding: Superseding::Queue, ..view };
+        assert_eq!(choose_for_person(&queue, &candidates), Some(41));
+    }
+    let frozen = BagsView { pin: Some((43, Mark::default())), ..view() };
+    assert!(!starts_by_itself(&frozen));
+    assert_eq!(choose_for_person(&frozen, &candidates), Some(43));
+}
+
+#[test]
 fn nothing_goes_backwards_by_itself() {
     assert_eq!(choose(&view(), &[bag(39), bag(40)]), None);
     assert_eq!(codes(&held_back(&view(), &bag(39))), ["superseded"]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holdall_engine::ids::{BuildId, JobId};
 use holdall_engine::plan::LockMode;
 use holdall_engine::release::Role;
-use holdall_engine::release::bags::{BagsView, Mark, barred, choose, held, held_back};
+use holdall_engine::release::bags::{BagsView, Mark, barred, held, held_back};
 use holdall_engine::release::lock::LockView;
 use holdall_engine::report::{Code, Hold};
 use holdall_engine::resolve::{History, Unresolved, Why, resolve_inputs};
@@ -355,7 +355,7 @@ pub(super) fn check_failing(looked: &Look, row: &InputRow, error: &str) -> Hold 
 }
 
 /// The bag that a build of `start-deploy` takes: by itself the engine's choice among the bags above the highest that
-/// has started; for a person's build the frozen bag, or the newest that nothing bars.
+/// has started; for a person's build the frozen bag, the one of these that is next, or the newest that nothing bars.
 fn choose_bag(
     tx: &mut Tx<'_>,
     looked: &mut Look,
@@ -365,9 +365,7 @@ fn choose_bag(
     view: &mut InputsView,
 ) -> Result<(), StoreError> {
     let Some(row) = rows.iter().find(|row| row.resource_type == "deployment-bag") else { return Ok(()) };
-    let candidates = judge.candidates(tx)?;
-    let views: Vec<_> = candidates.iter().map(|(_, view)| view.clone()).collect();
-    let automatic = choose(&judge.view, &views);
+    let automatic = judge.next(tx)?;
     let by_person = pending.iter().any(|build| build.manual && build.rerun_of.is_none() && build.fixed_bag.is_none());
     let chosen = match automatic {
         Some(number) => Ok(number),
@@ -384,8 +382,8 @@ fn choose_bag(
             first_occurrence: automatic.is_some(),
         }),
         Err(barred) if !barred.is_empty() => view.holds.extend(barred),
-        Err(_) => match views.last() {
-            Some(newest) => view.holds.extend(held_back(&judge.view, newest)),
+        Err(_) => match judge.newest(tx)? {
+            Some(newest) => view.holds.extend(held_back(&judge.view, &newest)),
             None => view.holds.push(
                 Hold::new(
                     Code::NoVersion,
@@ -425,6 +423,9 @@ fn for_person(tx: &mut Tx<'_>, judge: &Judge) -> Result<Result<i64, Vec<Hold>>, 
         let Some(row) = bags::bag_find(tx, judge.environment.system, *pin)? else { return Ok(Err(Vec::new())) };
         let barred = barred(&judge.view, &judge.bag(tx, &row)?);
         return Ok(if barred.is_empty() { Ok(*pin) } else { Err(barred) });
+    }
+    if let Some(number) = judge.next_for_person(tx)? {
+        return Ok(Ok(number));
     }
     let Some(scope) = judge.resource.scope else { return Ok(Err(Vec::new())) };
     let mut below = None;

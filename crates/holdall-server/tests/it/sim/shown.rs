@@ -291,7 +291,8 @@ fn changes(before: &Stand, after: &Stand, shown: &Preview) -> Result<(), Broken>
     Ok(())
 }
 
-/// Bags that could have started by themselves, have not, and cannot any more; each with a reason that is true.
+/// Bags that could have started, by themselves or where a person lets the environment go on, have not, and cannot any
+/// more; each with a reason that is true.
 fn dropped(before: &Stand, after: &Stand, shown: &Preview) -> Result<(), Broken> {
     let mut expected = BTreeSet::new();
     for then in before.picture.environments.values() {
@@ -301,14 +302,15 @@ fn dropped(before: &Stand, after: &Stand, shown: &Preview) -> Result<(), Broken>
             .filter(|(build, _)| build.pipeline == environment.row.pipeline)
             .filter_map(|(_, bag)| bag)
             .collect();
-        let free =
-            before.picture.candidates(then).into_iter().filter(|bag| before.picture.is_held(then, *bag).is_none());
-        let may_start: BTreeSet<i64> = after
-            .picture
-            .candidates(environment)
-            .into_iter()
-            .filter(|bag| after.picture.is_held(environment, *bag).is_none())
-            .collect();
+        // Where nothing started by itself anyway, it counts what a person may start.
+        let waited = then.row.held.is_some() || then.spec.manual_promotion;
+        let is_free = |stand: &Stand, environment: &Environment, bag: i64| match waited {
+            true => stand.picture.codes(environment, bag).iter().all(|code| WAITS_FOR_A_PERSON.contains(code)),
+            false => stand.picture.is_held(environment, bag).is_none(),
+        };
+        let free = before.picture.candidates(then).into_iter().filter(|bag| is_free(before, then, *bag));
+        let may_start: BTreeSet<i64> =
+            after.picture.candidates(environment).into_iter().filter(|bag| is_free(after, environment, *bag)).collect();
         for bag in free.filter(|bag| started.iter().max() != Some(bag) && !may_start.contains(bag)) {
             expected.insert((name.clone(), bag));
         }
@@ -353,6 +355,9 @@ fn held(before: &Stand, after: &Stand, shown: &Preview) -> Result<(), Broken> {
     }
     Ok(())
 }
+
+/// The codes of holds that end when a person starts something.
+const WAITS_FOR_A_PERSON: &[&str] = &["held-after-unlock", "promotion-manual"];
 
 /// The codes of holds that are about an environment rather than about one bag.
 const WHOLE: &[&str] = &["frozen", "held-after-unlock", "restored", "promotion-manual"];
