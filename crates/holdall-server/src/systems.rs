@@ -6,13 +6,13 @@ pub(crate) mod moves;
 use std::collections::BTreeMap;
 
 use holdall_config::system::{self, CompiledEnvironment, System};
-use holdall_engine::ids::SystemId;
+use holdall_engine::ids::{EnvironmentId, SystemId};
 use holdall_engine::pipeline::Pipeline;
 use holdall_engine::release::Role;
 use holdall_engine::time::Timestamp;
 use holdall_protocol::api::code;
 use holdall_store::environments::{self, EnvironmentRow};
-use holdall_store::{StoreError, Tx, bags, jobs, locks, pipelines as pipeline_rows, systems};
+use holdall_store::{StoreError, Tx, bags, jobs, locks, pipelines as pipeline_rows, resources, systems};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -264,17 +264,13 @@ fn mark_allowed(tx: &mut Tx<'_>, spec: &EnvironmentSpec) -> Result<(), StoreErro
 fn arrive(tx: &mut Tx<'_>, system: SystemId, now: Timestamp) -> Result<(), StoreError> {
     let chain = environments_of(tx, system)?;
     for (row, spec) in &chain {
-        let mut passed: Option<Vec<i64>> = None;
-        for before in &spec.after {
-            let Some((before, _)) = chain.iter().find(|(row, _)| row.name == *before) else { continue };
-            let bags = bags::bags_passed(tx, before.id)?;
-            passed = Some(match passed {
-                None => bags,
-                Some(so_far) => so_far.into_iter().filter(|bag| bags.contains(bag)).collect(),
-            });
-        }
-        for number in passed.unwrap_or_default() {
-            bag_arrive(tx, row, number, now)?;
+        let before = chain.iter().filter(|(before, _)| spec.after.contains(&before.name));
+        let passed: Vec<EnvironmentId> = before.map(|(before, _)| before.id).collect();
+        let resource = resources::resource_of_type(tx, row.pipeline, "deployment-bag")?;
+        if let Some(scope) = resource.and_then(|resource| resource.scope) {
+            for number in bags::bags_to_arrive(tx, scope, &passed)? {
+                bag_arrive(tx, row, number, now)?;
+            }
         }
         jobs::mark_pipeline(tx, row.pipeline)?;
     }

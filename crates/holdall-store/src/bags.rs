@@ -1,11 +1,11 @@
 //! Bags, the tags that say where they passed, and the suspects that roll backs threw out.
 
-use holdall_engine::ids::{BuildId, DeploymentId, EnvironmentId, SystemId};
+use holdall_engine::ids::{BuildId, DeploymentId, EnvironmentId, ScopeId, SystemId};
 use holdall_engine::time::Timestamp;
 use holdall_engine::version::{Version, VersionDigest};
 
 use crate::params;
-use crate::value::Row;
+use crate::value::{Row, Value};
 use crate::{Signal, StoreError, Tx};
 
 /// A bag.
@@ -104,36 +104,72 @@ pub fn bag_list(tx: &mut Tx<'_>, system: SystemId, below: Option<i64>, limit: i6
     .collect()
 }
 
-/// Bags that were packed in an environment, with numbers above one, oldest first.
+/// Bags that were packed in an environment and have passed all of `passed`, with numbers above one, oldest first.
 pub fn bag_list_above(
     tx: &mut Tx<'_>,
     packing: EnvironmentId,
+    passed: &[EnvironmentId],
     above: i64,
     limit: i64,
 ) -> Result<Vec<BagRow>, StoreError> {
+    let mut args: Vec<Value> = vec![packing.into(), above.into(), limit.into()];
+    let tagged = tagged(passed, &mut args);
+    tx.query(&format!("{SELECT} WHERE environment_id = ?1 AND number > ?2{tagged} ORDER BY number LIMIT ?3"), &args)?
+        .iter()
+        .map(from_row)
+        .collect()
+}
+
+/// Bags that were packed in an environment and have passed all of `passed`, with numbers above one and below another,
+/// newest first.
+pub fn bag_list_between(
+    tx: &mut Tx<'_>,
+    packing: EnvironmentId,
+    passed: &[EnvironmentId],
+    above: i64,
+    below: Option<i64>,
+    limit: i64,
+) -> Result<Vec<BagRow>, StoreError> {
+    let mut args: Vec<Value> = vec![packing.into(), above.into(), below.unwrap_or(i64::MAX).into(), limit.into()];
+    let tagged = tagged(passed, &mut args);
     tx.query(
-        &format!("{SELECT} WHERE environment_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3"),
-        params![packing, above, limit],
+        &format!(
+            "{SELECT} WHERE environment_id = ?1 AND number > ?2 AND number < ?3{tagged} ORDER BY number DESC LIMIT ?4"
+        ),
+        &args,
     )?
     .iter()
     .map(from_row)
     .collect()
 }
 
-/// Bags that were packed in an environment, with numbers above one and below another, newest first.
-pub fn bag_list_between(
-    tx: &mut Tx<'_>,
-    packing: EnvironmentId,
-    above: i64,
-    below: Option<i64>,
-    limit: i64,
-) -> Result<Vec<BagRow>, StoreError> {
+/// The condition that a bag has passed each of some environments.
+fn tagged(passed: &[EnvironmentId], args: &mut Vec<Value>) -> String {
+    let mut condition = String::new();
+    for environment in passed {
+        args.push((*environment).into());
+        let one = "SELECT 1 FROM tag t WHERE t.bag_id = bag.id AND t.environment_id = ?";
+        condition.push_str(&format!(" AND EXISTS ({one}{})", args.len()));
+    }
+    condition
+}
+
+/// The numbers of the bags that have passed all of `passed` and are no versions of a scope of `deployment-bag`,
+/// ascending.
+pub fn bags_to_arrive(tx: &mut Tx<'_>, scope: ScopeId, passed: &[EnvironmentId]) -> Result<Vec<i64>, StoreError> {
+    let Some(first) = passed.first() else { return Ok(Vec::new()) };
+    let mut args: Vec<Value> = vec![scope.into(), (*first).into()];
+    let tagged = tagged(&passed[1..], &mut args);
     tx.query(
-        &format!("{SELECT} WHERE environment_id = ?1 AND number > ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4"),
-        params![packing, above, below.unwrap_or(i64::MAX), limit],
+        &format!(
+            "SELECT number FROM bag WHERE id IN (SELECT f.bag_id FROM tag f WHERE f.environment_id = ?2){tagged} \
+             AND NOT EXISTS (SELECT 1 FROM version v WHERE v.scope_id = ?1 AND v.check_order = bag.number) \
+             ORDER BY number"
+        ),
+        &args,
     )?
     .iter()
-    .map(from_row)
+    .map(|row| row.get(0))
     .collect()
 }
 
@@ -207,18 +243,6 @@ pub fn tag_newest(tx: &mut Tx<'_>, bag_id: i64, environment: EnvironmentId) -> R
     )?
     .map(|row| tag_from(&row))
     .transpose()
-}
-
-/// The numbers of the bags that have passed an environment, ascending.
-pub fn bags_passed(tx: &mut Tx<'_>, environment: EnvironmentId) -> Result<Vec<i64>, StoreError> {
-    tx.query(
-        "SELECT DISTINCT b.number FROM tag t JOIN bag b ON b.id = t.bag_id WHERE t.environment_id = ?1 \
-         ORDER BY b.number",
-        params![environment],
-    )?
-    .iter()
-    .map(|row| row.get(0))
-    .collect()
 }
 
 /// A suspect.
@@ -360,12 +384,4 @@ pub fn bag_list_since(
     .iter()
     .map(from_row)
     .collect()
-}
-
-/// Bags that were packed in an environment, newest first.
-pub fn bag_list_packed_in(tx: &mut Tx<'_>, environment: EnvironmentId, limit: i64) -> Result<Vec<BagRow>, StoreError> {
-    tx.query(&format!("{SELECT} WHERE environment_id = ?1 ORDER BY number DESC LIMIT ?2"), params![environment, limit])?
-        .iter()
-        .map(from_row)
-        .collect()
 }

@@ -164,12 +164,6 @@ pub fn build_list_pending_removed(tx: &mut Tx<'_>, pipeline: PipelineId) -> Resu
     rows(&found)
 }
 
-/// The builds that run.
-pub fn build_list_started(tx: &mut Tx<'_>) -> Result<Vec<BuildRow>, StoreError> {
-    let found = tx.query(&format!("{SELECT} WHERE b.status = 'started' ORDER BY b.id"), &[])?;
-    rows(&found)
-}
-
 /// The builds that have not ended, oldest first.
 pub fn build_list_open(tx: &mut Tx<'_>) -> Result<Vec<BuildRow>, StoreError> {
     let found = tx.query(&format!("{SELECT} WHERE b.status IN ('pending', 'started') ORDER BY b.id"), &[])?;
@@ -485,7 +479,7 @@ pub fn running_input_versions(
 ) -> Result<Vec<Version>, StoreError> {
     tx.query(
         "SELECT i.version FROM build b JOIN build_input i ON i.build_id = b.id \
-         WHERE b.status = 'started' AND b.pipeline_id = ?1 AND i.resource_id = ?2",
+         WHERE b.status = 'started' AND b.status IN ('pending', 'started') AND b.pipeline_id = ?1 AND i.resource_id = ?2",
         params![pipeline, resource],
     )?
     .iter()

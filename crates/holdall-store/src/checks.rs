@@ -213,7 +213,7 @@ fn spread(interval: Span, scope: ScopeId) -> Span {
 pub fn check_abandon(tx: &mut Tx<'_>, worker: &str, now: Timestamp) -> Result<(), StoreError> {
     tx.execute(
         "UPDATE scope SET check_id = NULL, check_worker = NULL, wanted_at = COALESCE(wanted_at, ?2) \
-         WHERE check_worker = ?1",
+         WHERE check_worker = ?1 AND check_id IS NOT NULL",
         params![worker, now],
     )?;
     tx.signal(Signal::Workers);

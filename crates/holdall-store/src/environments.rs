@@ -351,7 +351,10 @@ pub fn deployment_list_of_bag(
     bag: i64,
 ) -> Result<Vec<DeploymentRow>, StoreError> {
     tx.query(
-        &format!("{DEPLOYMENT} WHERE d.environment_id = ?1 AND b.number = ?2 ORDER BY d.number DESC"),
+        &format!(
+            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND b.number = ?2 \
+             AND b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) ORDER BY d.number DESC"
+        ),
         params![environment, bag],
     )?
     .iter()
@@ -361,21 +364,29 @@ pub fn deployment_list_of_bag(
 
 /// The deployment whose bag is current: the last whose deploy succeeded.
 pub fn deployment_current(tx: &mut Tx<'_>, environment: EnvironmentId) -> Result<Option<DeploymentRow>, StoreError> {
-    deployment_deployed(tx, environment, 0)
-}
-
-/// The deployment that was current so many steps ago, counting only those whose deploy succeeded.
-pub fn deployment_deployed(
-    tx: &mut Tx<'_>,
-    environment: EnvironmentId,
-    steps_back: i64,
-) -> Result<Option<DeploymentRow>, StoreError> {
     tx.query_one(
         &format!(
             "{DEPLOYMENT} WHERE d.environment_id = ?1 AND d.deployed_at IS NOT NULL \
-             ORDER BY d.deployed_at DESC, d.number DESC LIMIT 1 OFFSET ?2"
+             ORDER BY d.deployed_at DESC, d.number DESC LIMIT 1"
         ),
-        params![environment, steps_back],
+        params![environment],
+    )?
+    .map(|row| deployment_from(&row))
+    .transpose()
+}
+
+/// The last deployment of another bag than `bag` whose deploy succeeded.
+pub fn deployment_live_beside(
+    tx: &mut Tx<'_>,
+    environment: EnvironmentId,
+    bag: i64,
+) -> Result<Option<DeploymentRow>, StoreError> {
+    tx.query_one(
+        &format!(
+            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND d.deployed_at IS NOT NULL AND b.number <> ?2 \
+             ORDER BY d.deployed_at DESC, d.number DESC LIMIT 1"
+        ),
+        params![environment, bag],
     )?
     .map(|row| deployment_from(&row))
     .transpose()
@@ -434,6 +445,7 @@ pub enum DeploymentMark<'a> {
 pub fn highest_started(tx: &mut Tx<'_>, environment: EnvironmentId) -> Result<i64, StoreError> {
     tx.query_one(
         "SELECT b.number FROM bag b WHERE b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) \
+         AND EXISTS (SELECT 1 FROM deployment d WHERE d.environment_id = ?1) \
          AND EXISTS (SELECT 1 FROM deployment d WHERE d.bag_id = b.id AND d.environment_id = ?1) \
          ORDER BY b.number DESC LIMIT 1",
         params![environment],

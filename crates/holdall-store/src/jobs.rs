@@ -171,10 +171,10 @@ pub fn mark_resource(tx: &mut Tx<'_>, resource: ResourceId) -> Result<(), StoreE
 /// Marks what a build of `job` that ended may let start: the jobs after it, and those that share a group with it.
 pub fn mark_after(tx: &mut Tx<'_>, job: JobId) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND (id = ?1 \
-         OR id IN (SELECT job_id FROM job_input_passed WHERE passed_job_id = ?1) \
-         OR id IN (SELECT o.job_id FROM job_group g JOIN job_group o \
-                   ON o.pipeline_id = g.pipeline_id AND o.name = g.name WHERE g.job_id = ?1))",
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT CAST(?1 AS BIGINT) \
+         UNION SELECT job_id FROM job_input_passed WHERE passed_job_id = ?1 \
+         UNION SELECT o.job_id FROM job_group g JOIN job_group o \
+                   ON o.pipeline_id = g.pipeline_id AND o.name = g.name WHERE g.job_id = ?1)",
         params![job],
     )?;
     tx.signal(Signal::Schedule);

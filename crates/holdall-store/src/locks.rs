@@ -216,9 +216,9 @@ pub fn holding_remove(tx: &mut Tx<'_>, holding: &HoldingRow) -> Result<bool, Sto
 /// Marks the jobs whose builds wait for a lock, or work under it.
 pub fn mark_waiters(tx: &mut Tx<'_>, lock: LockId) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND (id IN (SELECT b.job_id FROM lock_wait w \
-         JOIN build b ON b.id = w.build_id WHERE w.lock_id = ?1) OR id IN (SELECT j.id FROM job j \
-         JOIN environment e ON e.pipeline_id = j.pipeline_id WHERE e.lock_id = ?1 AND e.active = 1))",
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT b.job_id FROM lock_wait w \
+         JOIN build b ON b.id = w.build_id WHERE w.lock_id = ?1 UNION SELECT j.id FROM job j \
+         JOIN environment e ON e.pipeline_id = j.pipeline_id WHERE e.lock_id = ?1 AND e.active = 1)",
         params![lock],
     )?;
     tx.signal(Signal::Schedule);

@@ -189,15 +189,24 @@ pub fn version_between(
     .collect()
 }
 
-/// Versions of which one value begins with a text, newest first: a person names a commit by its first letters.
-pub fn version_search(tx: &mut Tx<'_>, scope: ScopeId, text: &str, limit: i64) -> Result<Vec<VersionRow>, StoreError> {
-    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+/// Versions that have for each of `values` a value that begins with it, newest first: a person names a commit by its
+/// first letters.
+pub fn version_search(
+    tx: &mut Tx<'_>,
+    scope: ScopeId,
+    values: &[&str],
+    limit: i64,
+) -> Result<Vec<VersionRow>, StoreError> {
+    let mut args: Vec<Value> = vec![scope.into(), limit.into()];
+    let mut filter = String::new();
+    for value in values {
+        let escaped = value.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        args.push(format!("%:\"{escaped}%").into());
+        filter.push_str(&format!(" AND v.version LIKE ?{} ESCAPE '\\'", args.len()));
+    }
     tx.query(
-        &format!(
-            "SELECT {COLUMNS} FROM version v WHERE v.scope_id = ?1 AND v.version LIKE ?2 ESCAPE '\\' \
-             ORDER BY v.check_order DESC LIMIT ?3"
-        ),
-        params![scope, format!("%:\"{escaped}%"), limit],
+        &format!("SELECT {COLUMNS} FROM version v WHERE v.scope_id = ?1{filter} ORDER BY v.check_order DESC LIMIT ?2"),
+        &args,
     )?
     .iter()
     .map(from_row)

@@ -204,7 +204,7 @@ pub struct WhereMatch {
     pub commit: Commit,
     /// Bags that hold it, or something newer of the service, newest first; at most the newest 50.
     pub bags: Vec<i64>,
-    /// The first bag that holds it; `None`: not packed yet.
+    /// The first bag that holds it, of the newest 1000 and those that are live; `None`: none of them does.
     pub first_bag: Option<i64>,
     /// Environments in chain order.
     pub environments: Vec<WhereEnvironment>,

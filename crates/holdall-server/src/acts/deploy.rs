@@ -268,14 +268,8 @@ fn default_target(
         (None, Some(current)) => current.bag,
         (None, None) => return Ok(None),
     };
-    for steps in 0..1000 {
-        match environments::deployment_deployed(tx, environment.id, steps)? {
-            Some(deployment) if deployment.bag != away_from => return Ok(Some(deployment.bag)),
-            Some(_) => {}
-            None => return Ok(None),
-        }
-    }
-    Ok(None)
+    let back = environments::deployment_live_beside(tx, environment.id, away_from)?;
+    Ok(back.map(|deployment| deployment.bag))
 }
 
 pub(super) fn roll_back(
@@ -354,7 +348,7 @@ fn throw_out(
     let mut unticked = Vec::new();
     let before = versions::disabled_list(tx, judge.resource.id)?;
     let withdrawn: BTreeSet<_> = before.into_iter().filter(|row| row.withdraws).map(|row| row.digest).collect();
-    for version in versions::version_between(tx, scope, to, i64::MAX - 1, 10_000)? {
+    for version in versions::version_between(tx, scope, to, i64::MAX - 1, i64::MAX)? {
         let row = DisabledRow {
             digest: version.digest.clone(),
             by: who.to_owned(),

@@ -73,14 +73,14 @@ pub fn version_by_text(tx: &mut Tx<'_>, resource: &ResourceRow, text: &str) -> R
             return Ok(row);
         }
     }
-    let needle = match &pairs {
-        Some(pairs) if !pairs.is_empty() => pairs[0].1,
-        _ => text,
+    let values: Vec<&str> = match &pairs {
+        Some(pairs) => pairs.iter().map(|(_, value)| *value).collect(),
+        None => vec![text],
     };
-    if needle.len() < 4 && pairs.is_none() {
+    if text.len() < 4 && pairs.is_none() {
         return Err(Error::invalid(format!("{text:?} is too short: 4 characters of a version, or KEY:VALUE")));
     }
-    let mut found: Vec<VersionRow> = versions::version_search(tx, scope, needle, 50)?
+    let mut found: Vec<VersionRow> = versions::version_search(tx, scope, &values, 50)?
         .into_iter()
         .filter(|row| match &pairs {
             Some(pairs) => {

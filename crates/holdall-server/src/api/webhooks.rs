@@ -6,6 +6,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use holdall_engine::ids::ScopeId;
 use holdall_protocol::api::code;
 use holdall_store::{StoreError, Tx, checks, pipelines, resources};
 use serde::Deserialize;
@@ -34,7 +35,12 @@ async fn native(
         return Err(ApiError::not_found(format_args!("webhook {kind}: there are github, gitlab, registry and ecr")));
     };
     let touched = verify_and_parse(kind, &headers, &body, &app.settings.webhook_secret).map_err(refused)?;
-    let checked = app.store.write(move |tx| want_touched(tx, &touched)).await?;
+    let scopes = app.store.read(move |tx| touched_scopes(tx, &touched)).await?;
+    let checked = scopes.len();
+    if checked > 0 {
+        let want = move |tx: &mut Tx<'_>| scopes.into_iter().try_for_each(|scope| checks::check_want(tx, scope, now()));
+        app.store.write(want).await?;
+    }
     let message = match checked {
         0 => "no resource is concerned by this".to_owned(),
         1 => "1 resource is checked".to_owned(),
@@ -54,17 +60,16 @@ fn refused(error: WebhookError) -> ApiError {
     }
 }
 
-/// Wants the checks of all scopes that something touched concerns; gives how many.
-fn want_touched(tx: &mut Tx<'_>, touched: &[Touched]) -> Result<usize, StoreError> {
-    let mut checked = 0;
+/// The scopes that something touched concerns. Every one of these types is looked through, beside what is written.
+fn touched_scopes(tx: &mut Tx<'_>, touched: &[Touched]) -> Result<Vec<ScopeId>, StoreError> {
+    let mut found = Vec::new();
     for scope in resources::scopes_of_types(tx, &["git", "registry-image"])? {
         let source: serde_json::Value = from_json(&scope.source)?;
         if touched.iter().any(|touched| concerns(touched, &scope.kind, &source)) {
-            checks::check_want(tx, scope.id, now())?;
-            checked += 1;
+            found.push(scope.id);
         }
     }
-    Ok(checked)
+    Ok(found)
 }
 
 /// Concourse's route (reference, section 2.6).

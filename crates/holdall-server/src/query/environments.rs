@@ -93,10 +93,10 @@ pub fn detail(tx: &mut Tx<'_>, system_name: &str, name: &str) -> Result<Environm
     let spec = EnvironmentSpec::of(&row)?;
     let judge = Judge::read(tx, row.clone())?;
     let pipeline = pipelines::pipeline_get(tx, row.pipeline)?;
-    let previous = environments::deployment_list_deployed(tx, row.id, 100)?
-        .into_iter()
-        .map(|deployment| deployment.bag)
-        .find(|bag| Some(*bag) != summary.current);
+    let previous = match summary.current {
+        Some(current) => environments::deployment_live_beside(tx, row.id, current)?.map(|deployment| deployment.bag),
+        None => None,
+    };
     let mut deployments = Vec::new();
     for deployment in environments::deployment_list(tx, row.id, SHOWN_DEPLOYMENTS)? {
         deployments.push(deployment_of(tx, &row, &deployment)?);
@@ -182,7 +182,7 @@ pub(super) fn deployment_of(
     let mut superseded = Vec::new();
     if row.direction == "forward" && before + 1 < row.bag {
         let between = match bags::bag_find(tx, environment.system, row.bag)? {
-            Some(bag) => bags::bag_list_between(tx, bag.environment, before, Some(row.bag), i64::MAX)?,
+            Some(bag) => bags::bag_list_between(tx, bag.environment, &[], before, Some(row.bag), i64::MAX)?,
             None => Vec::new(),
         };
         superseded = between.into_iter().rev().map(|bag| bag.number).collect();

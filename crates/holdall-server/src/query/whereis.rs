@@ -1,5 +1,7 @@
 //! Where a commit is: which bags hold it, where it is live, and what it waits for.
 
+use std::cmp::Reverse;
+
 use holdall_engine::bag::Bag;
 use holdall_engine::version::Version;
 use holdall_protocol::api::{Hold, Where, WhereEnvironment, WhereMatch};
@@ -40,11 +42,7 @@ pub fn find(tx: &mut Tx<'_>, system_name: &str, text: &str) -> Result<Where, Err
             let Some(scope) = resource.scope else { continue };
             for version in versions::version_search_commit(tx, scope, text, MOST_MATCHES)? {
                 if bags.is_none() {
-                    let mut read = Vec::new();
-                    for row in bags::bag_list_packed_in(tx, packing.id, SEARCHED_BAGS)? {
-                        read.push((row.number, bag_of(&row)?));
-                    }
-                    bags = Some(read);
+                    bags = Some(searched(tx, &chain, packing)?);
                 }
                 let found = bags.as_deref().unwrap_or_default();
                 matches.push(one(tx, &chain, packing, service, &resource, &version, found)?);
@@ -64,6 +62,23 @@ pub fn find(tx: &mut Tx<'_>, system_name: &str, text: &str) -> Result<Where, Err
         }
     }
     Ok(Where { system: system_name.to_owned(), commit: text.to_owned(), matches: unique })
+}
+
+/// The bags that are looked through, newest first: the newest of an environment, and those that are live behind it.
+fn searched(
+    tx: &mut Tx<'_>,
+    chain: &[(EnvironmentRow, EnvironmentSpec)],
+    packing: &EnvironmentRow,
+) -> Result<Vec<(i64, Bag)>, Error> {
+    let mut rows = bags::bag_list_between(tx, packing.id, &[], 0, None, SEARCHED_BAGS)?;
+    for (row, _) in chain {
+        let Some(current) = environments::deployment_current(tx, row.id)? else { continue };
+        if rows.iter().all(|known| known.number != current.bag) {
+            rows.extend(bags::bag_find(tx, row.system, current.bag)?.filter(|bag| bag.environment == packing.id));
+        }
+    }
+    rows.sort_by_key(|row| Reverse(row.number));
+    rows.iter().map(|row| Ok((row.number, bag_of(row)?))).collect()
 }
 
 fn one(

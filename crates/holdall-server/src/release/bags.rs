@@ -171,7 +171,7 @@ impl Judge {
     pub fn candidates(&self, tx: &mut Tx<'_>) -> Result<Vec<(BagRow, BagView)>, StoreError> {
         let mut candidates = Vec::new();
         let Some(packing) = self.packing else { return Ok(candidates) };
-        for row in bags::bag_list_above(tx, packing, self.view.highest_started, i64::MAX)? {
+        for row in bags::bag_list_above(tx, packing, &[], self.view.highest_started, i64::MAX)? {
             let view = self.bag(tx, &row)?;
             candidates.push((row, view));
         }
@@ -191,24 +191,26 @@ impl Judge {
     /// The newest candidate.
     pub fn newest(&self, tx: &mut Tx<'_>) -> Result<Option<BagView>, StoreError> {
         let Some(packing) = self.packing else { return Ok(None) };
-        match bags::bag_list_between(tx, packing, self.view.highest_started, None, 1)?.first() {
+        match bags::bag_list_between(tx, packing, &[], self.view.highest_started, None, 1)?.first() {
             Some(row) => self.bag(tx, row).map(Some),
             None => Ok(None),
         }
     }
 
-    /// What is chosen among the candidates, which are looked at in the order in which they start until there is one.
+    /// What is chosen among the candidates that have passed all that comes before, which are looked at in the order in
+    /// which they start until there is one.
     fn first(
         &self,
         tx: &mut Tx<'_>,
         choose: fn(&BagsView, &[BagView]) -> Option<i64>,
     ) -> Result<Option<i64>, StoreError> {
         let Some(packing) = self.packing else { return Ok(None) };
+        let passed: Vec<EnvironmentId> = self.after.iter().map(|(_, before)| *before).collect();
         let (mut above, mut below) = (self.view.highest_started, None);
         loop {
             let mut page = match self.view.superseding {
-                Superseding::Latest => bags::bag_list_between(tx, packing, above, below, PAGE)?,
-                Superseding::Queue => bags::bag_list_above(tx, packing, above, PAGE)?,
+                Superseding::Latest => bags::bag_list_between(tx, packing, &passed, above, below, PAGE)?,
+                Superseding::Queue => bags::bag_list_above(tx, packing, &passed, above, PAGE)?,
             };
             let Some(last) = page.last().map(|row| row.number) else { return Ok(None) };
             match self.view.superseding {

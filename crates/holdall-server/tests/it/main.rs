@@ -11,6 +11,7 @@ mod history;
 mod hostile;
 mod locks;
 mod loss;
+mod names;
 mod puts;
 mod refusals;
 mod release;

@@ -17,7 +17,10 @@ pub fn deployment_list_of_bags(
     high: i64,
 ) -> Result<Vec<DeploymentRow>, StoreError> {
     tx.query(
-        &format!("{DEPLOYMENT} WHERE d.environment_id = ?1 AND b.number >= ?2 AND b.number <= ?3 ORDER BY d.number"),
+        &format!(
+            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND b.number >= ?2 AND b.number <= ?3 \
+             AND b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) ORDER BY d.number"
+        ),
         params![environment, low, high],
     )?
     .iter()

@@ -244,7 +244,7 @@ pub fn limits(tx: &mut Tx<'_>, now: holdall_engine::time::Timestamp) -> Result<R
     if let Some((build, timer)) = events::timer_due(tx, now)?.first() {
         return Ok(Err(format!("the time of step {timer} of build {build} is over, and nothing happens")));
     }
-    for build in builds::build_list_started(tx)? {
+    for build in builds::build_list_open(tx)? {
         let Some(plan) = builds::build_plan(tx, build.id)? else { continue };
         let plan: Plan = serde_json::from_str(&plan).expect("a plan is JSON");
         let mut over = BTreeSet::new();
