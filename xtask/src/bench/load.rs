@@ -92,6 +92,10 @@ pub fn many(bench: &Bench) -> Result<()> {
 pub fn beside(bench: &Bench) -> Result<()> {
     let places = [Installation::start(bench, Steps::Inside)?, Installation::start(bench, Steps::Inside)?];
     set(&places[1].api, MOST)?;
+    if let Some(postgres) = &bench.postgres {
+        // Its clearing up after so much would fall into the first samples.
+        postgres.borrow().settle()?;
+    }
     let mut found: [Vec<(&str, Vec<f64>)>; 2] = [Vec::new(), Vec::new()];
     for turn in 0..bench.rounds {
         for which in [turn % 2, 1 - turn % 2] {
