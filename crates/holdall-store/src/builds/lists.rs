@@ -72,7 +72,7 @@ pub fn build_search(
 pub fn build_list_latest(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<Vec<BuildRow>, StoreError> {
     let found = tx.query(
         &format!(
-            "{SELECT} WHERE b.pipeline_id = ?1 AND j.active = 1 AND b.id IN (\
+            "{SELECT} WHERE j.active = 1 AND b.id IN (\
              SELECT (SELECT x.id FROM build x WHERE x.job_id = k.id \
              AND x.status NOT IN ('pending', 'started') ORDER BY x.ord DESC, x.id DESC LIMIT 1) \
              FROM job k WHERE k.pipeline_id = ?1 \
