@@ -112,7 +112,7 @@ pub fn mark(tx: &mut Tx<'_>, job: JobId) -> Result<(), StoreError> {
 
 /// Marks all jobs of a pipeline.
 pub fn mark_pipeline(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<(), StoreError> {
-    tx.execute("UPDATE job SET dirty = 1 WHERE pipeline_id = ?1 AND active = 1", params![pipeline])?;
+    tx.execute("UPDATE job SET dirty = 1 WHERE pipeline_id = ?1 AND active = 1 AND dirty = 0", params![pipeline])?;
     tx.signal(Signal::Schedule);
     tx.signal(Signal::Board);
     Ok(())
@@ -121,8 +121,8 @@ pub fn mark_pipeline(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<(), StoreE
 /// Marks the jobs that have pending builds.
 pub fn mark_pending(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT job_id FROM build WHERE status = 'pending' \
-         AND status IN ('pending', 'started'))",
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 AND id IN (SELECT job_id FROM build \
+         WHERE status = 'pending' AND status IN ('pending', 'started'))",
         &[],
     )?;
     tx.signal(Signal::Schedule);
@@ -132,7 +132,7 @@ pub fn mark_pending(tx: &mut Tx<'_>) -> Result<(), StoreError> {
 /// Marks the jobs with an input of that scope: one of its versions is new, or ticked or unticked.
 pub fn mark_scope(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT i.job_id FROM job_input i \
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 AND id IN (SELECT i.job_id FROM job_input i \
          JOIN resource r ON r.id = i.resource_id WHERE r.scope_id = ?1 AND r.active = 1)",
         params![scope],
     )?;
@@ -145,7 +145,7 @@ pub fn mark_scope(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
 /// whoever it concerns: one that found nothing new costs the jobs without pending builds nothing.
 pub fn mark_waiting(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
     let marked = tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT i.job_id FROM job_input i \
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 AND id IN (SELECT i.job_id FROM job_input i \
          JOIN resource r ON r.id = i.resource_id WHERE r.scope_id = ?1 AND r.active = 1) \
          AND EXISTS (SELECT 1 FROM build b WHERE b.job_id = job.id AND b.status = 'pending')",
         params![scope],
@@ -160,7 +160,8 @@ pub fn mark_waiting(tx: &mut Tx<'_>, scope: ScopeId) -> Result<(), StoreError> {
 /// Marks the jobs with an input of that resource.
 pub fn mark_resource(tx: &mut Tx<'_>, resource: ResourceId) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT job_id FROM job_input WHERE resource_id = ?1)",
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 \
+         AND id IN (SELECT job_id FROM job_input WHERE resource_id = ?1)",
         params![resource],
     )?;
     tx.signal(Signal::Schedule);
@@ -171,7 +172,7 @@ pub fn mark_resource(tx: &mut Tx<'_>, resource: ResourceId) -> Result<(), StoreE
 /// Marks what a build of `job` that ended may let start: the jobs after it, and those that share a group with it.
 pub fn mark_after(tx: &mut Tx<'_>, job: JobId) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT CAST(?1 AS BIGINT) \
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 AND id IN (SELECT CAST(?1 AS BIGINT) \
          UNION SELECT job_id FROM job_input_passed WHERE passed_job_id = ?1 \
          UNION SELECT o.job_id FROM job_group g JOIN job_group o \
                    ON o.pipeline_id = g.pipeline_id AND o.name = g.name WHERE g.job_id = ?1)",
@@ -368,8 +369,8 @@ pub fn in_flight(tx: &mut Tx<'_>, job: JobId) -> Result<InFlight, StoreError> {
 pub fn inputs_determine(tx: &mut Tx<'_>, job: JobId, determined: bool) -> Result<(), StoreError> {
     tx.execute("UPDATE job SET inputs_determined = ?2 WHERE id = ?1", params![job, determined])?;
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id <> ?1 AND id IN (SELECT o.job_id FROM job_group g \
-         JOIN job_group o ON o.pipeline_id = g.pipeline_id AND o.name = g.name WHERE g.job_id = ?1)",
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 AND id <> ?1 AND id IN (SELECT o.job_id \
+         FROM job_group g JOIN job_group o ON o.pipeline_id = g.pipeline_id AND o.name = g.name WHERE g.job_id = ?1)",
         params![job],
     )?;
     tx.signal(Signal::Schedule);

@@ -213,12 +213,15 @@ pub fn holding_remove(tx: &mut Tx<'_>, holding: &HoldingRow) -> Result<bool, Sto
     Ok(changed)
 }
 
-/// Marks the jobs whose builds wait for a lock, or work under it.
+/// Marks the jobs with a build that waits for a lock, or waits to work under it. A job for which no build waits does
+/// the same whoever has the lock: many systems may share an environment, and those where nothing is going on are left
+/// alone.
 pub fn mark_waiters(tx: &mut Tx<'_>, lock: LockId) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE job SET dirty = 1 WHERE active = 1 AND id IN (SELECT b.job_id FROM lock_wait w \
+        "UPDATE job SET dirty = 1 WHERE active = 1 AND dirty = 0 AND id IN (SELECT b.job_id FROM lock_wait w \
          JOIN build b ON b.id = w.build_id WHERE w.lock_id = ?1 UNION SELECT j.id FROM job j \
-         JOIN environment e ON e.pipeline_id = j.pipeline_id WHERE e.lock_id = ?1 AND e.active = 1)",
+         JOIN environment e ON e.pipeline_id = j.pipeline_id WHERE e.lock_id = ?1 AND e.active = 1 \
+         AND EXISTS (SELECT 1 FROM build b WHERE b.job_id = j.id AND b.status = 'pending'))",
         params![lock],
     )?;
     tx.signal(Signal::Schedule);

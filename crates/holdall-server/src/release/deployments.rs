@@ -4,7 +4,7 @@ use holdall_engine::schedule::DeploymentView;
 use holdall_engine::time::Timestamp;
 use holdall_engine::version::Version;
 use holdall_store::environments::{self, DeploymentMark, DeploymentRow, EnvironmentRow};
-use holdall_store::{StoreError, Tx, builds, jobs, locks};
+use holdall_store::{StoreError, Tx, jobs, locks};
 
 use super::locks::{note, settle};
 
@@ -73,9 +73,7 @@ pub fn deployment_end(
             note(tx, by, "lock_released", &environment.name, reason.or(Some(how)), Some(&name), None, now)?;
         }
     }
-    for build in builds::build_list_of_deployment(tx, deployment.id)? {
-        jobs::mark(tx, build.job)?;
-    }
+    jobs::mark_pipeline(tx, environment.pipeline)?;
     // Before anything else starts there.
     crate::systems::take_waiting(tx, environment, now)?;
     Ok(true)

@@ -6,7 +6,7 @@ use holdall_engine::version::Version;
 use holdall_protocol::api::{Act, Suspects, Then};
 use holdall_store::bags::{self, BagRow};
 use holdall_store::versions::NewVersion;
-use holdall_store::{Store, environments, locks, resources, systems, versions};
+use holdall_store::{Store, environments, jobs, locks, resources, systems, versions};
 
 use crate::world::{Fate, SYSTEM, World, deploy, environment};
 
@@ -14,6 +14,7 @@ mod both {
     holdall_store::on_both_databases!(
         a_hand_over_goes_before_another_system_of_the_environment,
         a_force_unlock_holds_every_system_of_the_environment,
+        a_lock_that_changes_hands_concerns_only_who_waits,
         a_hand_over_to_a_bag_that_a_waiting_file_bars_is_refused,
         a_freeze_deploys_only_what_may_start,
         a_freeze_at_the_bag_under_way_deploys_it_once,
@@ -115,6 +116,27 @@ fn a_force_unlock_holds_every_system_of_the_environment(store: Store) {
     world.run();
     assert_eq!((world.live(), billed(&world)), (vec![2, 2, 1], vec![1]));
     assert_eq!(world.holds("production"), ["held-after-unlock"]);
+}
+
+fn a_lock_that_changes_hands_concerns_only_who_waits(store: Store) {
+    let mut world = two_systems(store);
+    let token = world.take_lock("production");
+    push_bill(&mut world, "bill-2");
+    let looked_at = world.write(|tx, _| {
+        let lock = locks::lock_find(tx, "production")?.expect("the lock");
+        assert_eq!(jobs::dirty(tx, 100)?, []);
+        locks::mark_waiters(tx, lock)?;
+        let mut names = Vec::new();
+        for job in jobs::dirty(tx, 100)? {
+            let job = jobs::job_get(tx, job)?.expect("a job");
+            names.push(format!("{}/{}/{}", job.team, job.pipeline_name, job.name));
+        }
+        Ok(names)
+    });
+    assert_eq!(looked_at, ["production/deploy-billing/start-deploy"], "nothing waits in the other system");
+    world.give_back("production", token);
+    world.run();
+    assert_eq!((world.deployments("production"), billed(&world)), (vec!["1 passed".to_owned()], vec![1, 2]));
 }
 
 fn a_hand_over_to_a_bag_that_a_waiting_file_bars_is_refused(store: Store) {
