@@ -260,6 +260,7 @@ fn pack_many(world: &World, place: &'static str, count: usize) {
             let number = bags::bag_next_number(tx, row.system)?;
             bags::bag_create(tx, &BagRow { number, environment: row.id, packed_at: now, ..first.clone() })?;
         }
+        jobs::mark_pipeline(tx, row.pipeline)?;
         Ok(())
     });
 }

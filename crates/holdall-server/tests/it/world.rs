@@ -14,7 +14,7 @@ use holdall_server::query;
 use holdall_store::builds::BuildRow;
 use holdall_store::environments::{self, DeploymentRow, EnvironmentRow};
 use holdall_store::versions::NewVersion;
-use holdall_store::{Store, StoreError, Tx, attempts, bags, builds, resources, systems, versions};
+use holdall_store::{Store, StoreError, Tx, attempts, bags, builds, jobs, pipelines, resources, systems, versions};
 
 /// The system that the tests release.
 pub const SYSTEM: &str = "\
@@ -170,10 +170,26 @@ impl World {
                 moved = true;
             }
             if !moved {
-                return;
+                return self.forgot_nothing();
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// At rest, the scheduler has nothing to do in any job, whether something has marked it or not.
+    fn forgot_nothing(&self) {
+        let forgotten = self.write(|tx, _| {
+            let mut forgotten = Vec::new();
+            for pipeline in pipelines::pipeline_list(tx)? {
+                for job in jobs::job_list(tx, pipeline.id)? {
+                    let Some(look) = schedule::look(tx, job.id)? else { continue };
+                    let due = holdall_engine::schedule::schedule(&look.view).actions;
+                    forgotten.extend(due.into_iter().map(|action| (look.view.name.clone(), action)));
+                }
+            }
+            Ok(forgotten)
+        });
+        assert_eq!(forgotten, []);
     }
 
     /// Ends every running step with an exit status, or as stopped where it is to be stopped.
