@@ -10,7 +10,7 @@ use holdall_store::audit::{AuditRow, audit_add};
 use holdall_store::builds::{self, BuildRow};
 use holdall_store::environments::{self, DeploymentMark, DeploymentRow, EnvironmentRow};
 use holdall_store::locks::{self, HoldingRow, WaitRow};
-use holdall_store::{Tx, jobs, systems};
+use holdall_store::{Tx, jobs};
 
 use super::{Actor, Outcome, jobs as job_acts};
 use crate::duty::schedule::schedule_all;
@@ -281,21 +281,19 @@ pub(super) struct ForceUnlock<'a> {
     pub(super) then: Then,
 }
 
+/// The environment that a lock is for: of systems that share one, that whose deployment holds it.
 fn environment_of_lock(tx: &mut Tx<'_>, name: &str) -> Result<EnvironmentRow, Error> {
-    for system in systems::system_list(tx)? {
-        if let Some(row) = environments::environment_find(tx, system.id, name)? {
-            // Systems that share an environment share its lock: prefer the one whose deployment holds it.
-            if deployment_open(tx, &row)?.is_some() {
-                return Ok(row);
-            }
+    let unknown = || Error::not_found(format!("environment {name}"));
+    let lock = locks::lock_find(tx, name)?.ok_or_else(unknown)?;
+    let environments = environments::environment_list_of_lock(tx, lock)?;
+    for holding in locks::holding_list(tx, lock)? {
+        let Some(deployment) = holding.deployment else { continue };
+        let held = environments::deployment_get(tx, deployment)?.environment;
+        if let Some(row) = environments.iter().find(|row| row.id == held) {
+            return Ok(row.clone());
         }
     }
-    for system in systems::system_list(tx)? {
-        if let Some(row) = environments::environment_find(tx, system.id, name)? {
-            return Ok(row);
-        }
-    }
-    Err(Error::not_found(format!("environment {name}")))
+    environments.into_iter().next().ok_or_else(unknown)
 }
 
 pub(super) fn force_unlock(
