@@ -178,7 +178,7 @@ pub fn preview_text(preview: &Preview, style: &Style) -> String {
             out.push_str(&format!("  {}  {}\n", plain(service), version_short(version)));
         }
     }
-    section(&mut out, style, "Starts by itself:", &preview.starts, start_line);
+    section(&mut out, style, "Starts:", &preview.starts, start_line);
     section(&mut out, style, "Does not go on:", &preview.dropped, dropped_line);
     for change in &preview.changes {
         out.push_str(&environment_change_text(change, style));
@@ -333,7 +333,7 @@ mod tests {
             text,
             "Bag 42 is held in staging.\n\
              The next bag of preview is 43, with:\n  api  aaaaaaaaaa\n\
-             Starts by itself:\n  preview: start-deploy with bag 43\n\
+             Starts:\n  preview: start-deploy with bag 43\n\
              Does not go on:\n  bag 42 in staging: superseded by bag 43\n\
              staging: bag 41 -> the next bag\n  api  gains one -> two\n    abc  Fix [2J it (ann, 1m ago)\n    \
              (not all changes in between are known)\n\
