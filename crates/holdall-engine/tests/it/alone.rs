@@ -200,7 +200,7 @@ fn has_version(build: &Build, resource: usize, name: &str) -> bool {
 }
 
 /// The name of a version that was found for an input.
-fn name(world: &World, of: &str, found: &Found) -> String {
+pub fn name(world: &World, of: &str, found: &Found) -> String {
     let input = world.inputs.iter().find(|input| input.name == of).expect("a known input");
     let versions = world.resources[input.resource].versions.iter().map(|known| &known.name);
     let mut named = versions.filter(|name| digest(name) == found.digest);

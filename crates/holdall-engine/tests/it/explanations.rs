@@ -168,11 +168,16 @@ pub fn restore(resource: &mut Resource, found: &Found) {
 }
 
 /// The first input that a history in which the version of an explanation is ticked resolves otherwise than `after`, the
-/// world in which it is. It says nothing of inputs without `passed`, and of those that want that version by a pin.
+/// world in which it is. It says nothing of inputs without `passed`, and nothing where an input, to which others may be tied,
+/// wants that version by a pin.
 fn wrongly_ticked(world: &World, why: &Why, after: &Resolution, history: &mut MemoryHistory) -> Option<String> {
     let (Cause::Disabled { found, of, .. } | Cause::Gone { found, of, .. }) = &why.cause else { return None };
     let resource = world.inputs.iter().find(|input| input.name == *of)?.resource;
-    if !world.resources[resource].checked {
+    let name = alone::name(world, of, found);
+    let wants = |pin: &String| name.split('.').zip(pin.split('.')).all(|(part, wanted)| part == wanted);
+    let is_wanted =
+        world.inputs.iter().any(|input| input.resource == resource && input.pin.as_ref().is_some_and(wants));
+    if is_wanted || !world.resources[resource].checked {
         return None;
     }
     let mut ticked = Ticked::new(history, ResourceId(resource as i64 + 1), &found.digest);
