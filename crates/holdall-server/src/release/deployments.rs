@@ -52,8 +52,8 @@ pub fn deployment_open(tx: &mut Tx<'_>, environment: &EnvironmentRow) -> Result<
 }
 
 /// Ends a deployment and gives its lock back, in one go. Its pending builds end as aborted when the scheduler looks
-/// at them (release model, section 5, rule 5). `settled`: whether the lock goes on to the next in the queue at once;
-/// a hand-over keeps it for itself.
+/// at them (release model, section 5, rule 5). The lock does not go on to the next in the queue: a hand-over keeps it for
+/// itself, others call [`deployment_end_and_settle`].
 pub fn deployment_end(
     tx: &mut Tx<'_>,
     environment: &EnvironmentRow,
