@@ -217,8 +217,7 @@ impl<'a, H: History> Search<'a, H> {
                     if frame.is_independent {
                         self.failed.insert(&self.members);
                     }
-                    let (tried, having) = frame.builds.into_tried();
-                    self.rejections.no_more_builds(frame.input, frame.job, tried, having, depth);
+                    self.rejections.no_more_builds(frame.input, frame.job, frame.builds.into_exhausted(), depth);
                 }
                 // The set with which this frame was opened led nowhere.
                 if let Some(parent) = stack.last_mut() {

@@ -6,8 +6,8 @@ use super::history::{BuildOrder, BuildPage, History, KnownVersion, SucceededBuil
 use crate::ids::{BuildId, JobId, ResourceId};
 use crate::version::{Version, VersionDigest};
 
-/// A history in which builds that have the version may vouch for it. For inputs without `passed` it is as it was, and
-/// where the version is not known, what is chosen has no keys.
+/// A history in which builds that have the version may vouch for it. For inputs without `passed` it is as it was. Where
+/// the version is not known, what is chosen has no keys, and no use of it counts for `version: every`.
 #[derive(Debug)]
 pub struct Ticked<'a, H> {
     history: &'a mut H,

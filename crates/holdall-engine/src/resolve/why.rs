@@ -116,6 +116,9 @@ pub enum Cause {
         tried: usize,
         /// The versions that the builds had to have, by input.
         having: Vec<(String, Found)>,
+        /// With `version: every`, the build that the job used last (reference, section 3.4): newer ones are tried
+        /// whatever they have, and reruns of it are not tried.
+        last_used: Option<BuildId>,
     },
 }
 
@@ -249,12 +252,19 @@ impl Why {
                 at(job, build),
                 pairs(set)
             ),
-            Cause::NoMoreBuilds { job, tried, having } => {
-                let which = if having.is_empty() { String::new() } else { format!(" with {}", pairs(having)) };
+            Cause::NoMoreBuilds { job, tried, having, last_used } => {
+                let job = job_name(*job);
+                let with = if having.is_empty() { String::new() } else { format!(" with {}", pairs(having)) };
+                let left_out = match last_used {
+                    None => String::new(),
+                    Some(last) => format!("; reruns of build {last}, the one used last, do not count"),
+                };
+                // Some of those that `every` tries have other versions.
+                let which = if last_used.is_some() { " that was tried" } else { &with };
                 match tried {
-                    0 => format!("{input}: {} has no succeeded build{which}", job_name(*job)),
-                    1 => format!("{input}: the only succeeded build of {}{which} was ruled out", job_name(*job)),
-                    n => format!("{input}: all {n} succeeded builds of {}{which} were ruled out", job_name(*job)),
+                    0 => format!("{input}: {job} has no succeeded build{with}{left_out}"),
+                    1 => format!("{input}: the only succeeded build of {job}{which} was ruled out{left_out}"),
+                    n => format!("{input}: each of the {n} succeeded builds of {job}{which} was ruled out{left_out}"),
                 }
             }
         }

@@ -4,6 +4,9 @@
 //! In the world that it was found in, other things may stand in the way as well, so that undoing one changes only what
 //! is said. Here the oracle is asked, which knows nothing of explanations.
 
+use std::collections::BTreeMap;
+
+use holdall_engine::ids::BuildId;
 use holdall_engine::resolve::{Cause, Found, Why};
 use holdall_engine::status::BuildStatus;
 
@@ -115,28 +118,48 @@ fn worlds(world: &World, why: &Why) -> Option<(World, World)> {
             let lifted = with(&held, |lifted| lifted.builds[0].put.push((0, "some".to_owned())));
             Some((held, lifted))
         }
-        Cause::NoMoreBuilds { job, tried: 0, having: chosen } => {
+        Cause::NoMoreBuilds { job, tried: 0, having: chosen, last_used } => {
+            // With `every`, a job that used nothing last chooses nothing: another input's does.
+            if last_used.is_some() {
+                add(&mut held, "chooser", having(&["some"]), &[BEFORE]);
+            }
+            let first = held.inputs.len();
             // Its own requirement is the first that is open.
             let mut chosen = chosen.clone();
             chosen.sort_by_key(|(of, _)| *of != why.input);
             let names: Vec<String> = chosen.iter().map(|(of, found)| name(world, of, found)).collect();
             for ((of, _), name) in chosen.iter().zip(&names) {
-                add(&mut held, of, having(&[name]), &[BEFORE, UPSTREAM]);
+                add(&mut held, of, having(&[name, "used"]), &[BEFORE, UPSTREAM]);
             }
             if chosen.is_empty() {
-                add(&mut held, &why.input, having(&["some"]), &[UPSTREAM]);
+                add(&mut held, &why.input, having(&["some", "used"]), &[UPSTREAM]);
             }
-            put(&mut held, BEFORE, names.clone());
+            let mut all = vec!["some".to_owned(); first];
+            all.extend(names.iter().cloned());
+            put(&mut held, BEFORE, all.clone());
             // The builds that there are, with what they have of it.
-            for build in &world.builds {
-                if build.job == job.0 as usize - 1 && build.status == BuildStatus::Succeeded {
-                    let has = chosen.iter().zip(&names).enumerate();
-                    let has = has.filter(|(_, ((of, _), name))| has_version(build, input(of).resource, name));
-                    let has = has.map(|(place, (_, name))| (place, name.clone())).collect();
-                    held.builds.push(Build { put: has, ..empty(UPSTREAM) });
+            let mut places = BTreeMap::new();
+            for (at, build) in world.builds.iter().enumerate() {
+                let is_last_used = *last_used == Some(BuildId(at as i64 + 1));
+                let is_offered = build.job == job.0 as usize - 1 && build.status == BuildStatus::Succeeded;
+                if is_offered || is_last_used {
+                    let has = chosen.iter().zip(&names).zip(first..);
+                    let has = has.filter(|(((of, _), name), _)| has_version(build, input(of).resource, name));
+                    let has = has.map(|((_, name), place)| (place, name.clone())).collect();
+                    let rerun_of = build.rerun_of.and_then(|original| places.get(&original)).copied();
+                    places.insert(at, held.builds.len());
+                    held.builds.push(Build { put: has, rerun_of, status: build.status, ..empty(UPSTREAM) });
                 }
             }
-            let all = if chosen.is_empty() { vec!["some".to_owned()] } else { names };
+            if let Some(last_used) = last_used {
+                held.inputs[first].every = true;
+                let got = vec![(why.input.clone(), first, "used".to_owned())];
+                let from = vec![places[&(last_used.0 as usize - 1)]];
+                held.builds.push(Build { got, from, ..empty(THIS) });
+            }
+            if chosen.is_empty() {
+                all.push("some".to_owned());
+            }
             let lifted = with(&held, |lifted| put(lifted, UPSTREAM, all));
             Some((held, lifted))
         }

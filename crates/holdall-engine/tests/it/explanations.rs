@@ -10,7 +10,7 @@ use holdall_engine::status::BuildStatus;
 use crate::alone;
 use crate::oracle::foretell;
 use crate::random;
-use crate::world::{Build, Fate, Outcome, Resource, World, digest, outcome, version, version_name};
+use crate::world::{Build, Fate, Outcome, Resource, ResourceVersion, World, digest, outcome, version, version_name};
 
 /// What is wrong with the explanations of a resolution of a world, whose past is given.
 pub fn problem(world: &World, resolution: &Resolution, history: &mut MemoryHistory) -> Option<String> {
@@ -104,15 +104,21 @@ fn is_true(world: &World, why: &Why) -> bool {
             let is_here = |(name, found): &(String, Found)| *name != why.input || has(build_of(*build), name, found);
             !set.is_empty() && set.iter().all(is_here)
         }
-        Cause::NoMoreBuilds { job, tried, having } => {
-            let fits = |build: &&Build| {
-                build.job == job.0 as usize - 1
-                    && build.status == BuildStatus::Succeeded
-                    && having.iter().all(|(name, found)| has(build, name, found))
+        Cause::NoMoreBuilds { job, tried, having, last_used } => {
+            let order = |build: BuildId| (build_of(build).rerun_of.map_or(build.0, |of| of as i64 + 1), build.0);
+            let succeeded = |id: &BuildId| {
+                let build = build_of(*id);
+                build.job == job.0 as usize - 1 && build.status == BuildStatus::Succeeded
             };
-            let fitting = world.builds.iter().filter(fits).count();
-            // With `every`, newer ones are tried whatever they have, and reruns of the last used one never.
-            input(&why.input).every || *tried == fitting
+            let counts = |id: &BuildId| {
+                let has_all = having.iter().all(|(name, found)| has(build_of(*id), name, found));
+                let Some(last) = last_used else { return has_all };
+                let (this, last_of, last) = (order(*id), build_of(*last).rerun_of, order(*last));
+                let is_newer = if last_of.is_some() { this > last } else { this.0 > last.0 };
+                is_newer || this <= last && has_all
+            };
+            let all = (1..=world.builds.len() as i64).map(BuildId);
+            *tried == all.filter(succeeded).filter(counts).count()
         }
     }
 }
@@ -139,11 +145,7 @@ fn undone(world: &World, why: &Why) -> World {
             let resource = &mut changed.resources[resource_of(&why.input)];
             resource.checked = true;
             for (place, version) in resource.versions.iter_mut().enumerate() {
-                *version = crate::world::ResourceVersion {
-                    name: version.name.clone(),
-                    order: Some(place as i64 + 1),
-                    enabled: true,
-                };
+                *version = ResourceVersion { name: version.name.clone(), order: Some(place as i64 + 1), enabled: true };
             }
         }
         // What led nowhere is enough where nothing but this job is to have passed.
@@ -161,15 +163,31 @@ fn undone(world: &World, why: &Why) -> World {
 /// Makes a version known and enabled.
 pub fn restore(resource: &mut Resource, found: &Found) {
     resource.checked = true;
-    for known in resource.versions.iter_mut().filter(|known| digest(&known.name) == found.digest) {
-        known.enabled = true;
-        known.order = known.order.or(Some(0));
+    for (place, known) in resource.versions.iter_mut().enumerate() {
+        if digest(&known.name) == found.digest {
+            make_known(known, place);
+        }
     }
+}
+
+/// One that was gone is older than all others, in an order of its own.
+fn make_known(version: &mut ResourceVersion, place: usize) {
+    version.enabled = true;
+    version.order = version.order.or(Some(-1 - place as i64));
+}
+
+/// Whether it is gone, and would count as used by the job if it were known. It then says where `every` starts, and that may
+/// be at a build that does not even have it: what worlds say of the past need not be possible.
+fn is_forgotten_use(world: &World, resource: usize, version: &ResourceVersion) -> bool {
+    let is_use = |build: &Build| {
+        build.job == world.job && build.got.iter().any(|(_, of, name)| *of == resource && *name == version.name)
+    };
+    version.order.is_none() && world.inputs.iter().any(|input| input.every) && world.builds.iter().any(is_use)
 }
 
 /// The first input that a history in which the version of an explanation is ticked resolves otherwise than `after`, the
 /// world in which it is. It says nothing of inputs without `passed`, and nothing where an input, to which others may be tied,
-/// wants that version by a pin.
+/// wants that version by a pin, or where it is a forgotten use.
 fn wrongly_ticked(world: &World, why: &Why, after: &Resolution, history: &mut MemoryHistory) -> Option<String> {
     let (Cause::Disabled { found, of, .. } | Cause::Gone { found, of, .. }) = &why.cause else { return None };
     let resource = world.inputs.iter().find(|input| input.name == *of)?.resource;
@@ -177,7 +195,9 @@ fn wrongly_ticked(world: &World, why: &Why, after: &Resolution, history: &mut Me
     let wants = |pin: &String| name.split('.').zip(pin.split('.')).all(|(part, wanted)| part == wanted);
     let is_wanted =
         world.inputs.iter().any(|input| input.resource == resource && input.pin.as_ref().is_some_and(wants));
-    if is_wanted || !world.resources[resource].checked {
+    let is_it = |version: &&ResourceVersion| version.name == name;
+    let known = world.resources[resource].versions.iter().find(is_it).expect("every version is listed, gone or not");
+    if is_wanted || is_forgotten_use(world, resource, known) || !world.resources[resource].checked {
         return None;
     }
     let mut ticked = Ticked::new(history, ResourceId(resource as i64 + 1), &found.digest);
@@ -238,8 +258,9 @@ fn suffices(world: &World, place: usize) -> bool {
     }
 }
 
-/// Enabling, restoring and unpinning whatever is named, again and again until no such thing is named any more, does
-/// as much as doing it with everything at once: then nothing that stood in the way went unnamed.
+/// After enabling, restoring and unpinning whatever is named, again and again until no such thing is named any more, doing
+/// it with everything else resolves nothing more: then nothing that stood in the way went unnamed. What is still a
+/// forgotten use stays one.
 fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
     let is_resolved = |outcome: &Outcome, place: usize| matches!(outcome.fates[place], Fate::Version { .. });
     let unresolved = |resolution: &Resolution| {
@@ -247,22 +268,6 @@ fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
         whys.flat_map(|unresolved| unresolved.why.iter().cloned()).collect::<Vec<Why>>()
     };
     if resolution.resolved {
-        return None;
-    }
-    let mut everything = world.clone();
-    for place in 0..everything.inputs.len() {
-        let names_all = resolution.inputs[place].result.is_err();
-        if names_all {
-            let input = &mut everything.inputs[place];
-            input.pin = None;
-            let resource = &mut everything.resources[input.resource];
-            for known in resource.versions.iter_mut().filter(|_| resource.checked) {
-                known.enabled = true;
-                known.order = known.order.or(Some(0));
-            }
-        }
-    }
-    if everything == *world {
         return None;
     }
     let mut step = world.clone();
@@ -287,9 +292,24 @@ fn incompleteness(world: &World, resolution: &Resolution) -> Option<String> {
         }
         last = step.resolve();
     }
-    let (stepwise, at_once) = (outcome(&last), foretell(&everything));
+    let mut everything = step.clone();
+    for place in (0..everything.inputs.len()).filter(|place| resolution.inputs[*place].result.is_err()) {
+        let input = &mut everything.inputs[place];
+        input.pin = None;
+        let of = input.resource;
+        let resource = &mut everything.resources[of];
+        for (place, known) in resource.versions.iter_mut().enumerate().filter(|_| resource.checked) {
+            if !is_forgotten_use(&step, of, known) {
+                make_known(known, place);
+            }
+        }
+    }
+    if everything == step {
+        return None;
+    }
+    let (before, after) = (outcome(&last), foretell(&everything));
     (0..world.inputs.len())
-        .find(|place| is_resolved(&at_once, *place) && !is_resolved(&stepwise, *place))
+        .find(|place| is_resolved(&after, *place) && !is_resolved(&before, *place))
         .map(|place| format!("something that stands in the way of {} is not named", world.inputs[place].name))
 }
 

@@ -648,7 +648,7 @@ mod causes {
                x: b has no succeeded build with x at v1, y at w1
                x: build 1 of a has w2 for y, but y is pinned to w1
                x: b has no succeeded build with x at v2
-               x: all 3 succeeded builds of a were ruled out",
+               x: each of the 3 succeeded builds of a was ruled out",
         );
     }
 
@@ -665,9 +665,9 @@ mod causes {
              why ship
                y: build 2 of a has no version for it
                y: build 1 of a has v2 for x, but v1 is already chosen, from build 2
-               y: all 2 succeeded builds of a were ruled out
+               y: each of the 2 succeeded builds of a was ruled out
                x: build 1 of a has v2, which is disabled
-               x: all 2 succeeded builds of a were ruled out",
+               x: each of the 2 succeeded builds of a was ruled out",
         );
     }
 
@@ -684,7 +684,7 @@ mod causes {
              why ship
                x: b has no succeeded build with x at v1
                x: with build 1 of a the versions would be x at v1, which was tried before and led nowhere
-               x: all 2 succeeded builds of a were ruled out",
+               x: each of the 2 succeeded builds of a was ruled out",
         );
     }
 }

@@ -127,10 +127,13 @@ impl Serialize for OneWhy<'_> {
             }
             Cause::PinMismatch { pinned, .. } => map.serialize_entry("pinned", &OneFound(pinned))?,
             Cause::Doomed { set, .. } => map.serialize_entry("set", &Set(set))?,
-            Cause::NoMoreBuilds { tried, having, .. } => {
+            Cause::NoMoreBuilds { tried, having, last_used, .. } => {
                 map.serialize_entry("tried", tried)?;
                 if !having.is_empty() {
                     map.serialize_entry("having", &Set(having))?;
+                }
+                if let Some(last_used) = last_used {
+                    map.serialize_entry("last_used", last_used)?;
                 }
             }
             Cause::NoVersion

@@ -1,7 +1,7 @@
 //! The succeeded builds of an upstream job in the order in which a requirement tries them, page by page.
 
 use super::Seen;
-use crate::ids::{JobId, ResourceId};
+use crate::ids::{BuildId, JobId, ResourceId};
 use crate::resolve::history::{BuildOrder, BuildPage, Direction, History, SucceededBuild};
 use crate::version::VersionDigest;
 
@@ -15,16 +15,29 @@ pub(super) struct Offered {
     job: JobId,
     /// Where the next page starts; `None`: there is none.
     next: Option<Direction>,
-    /// While builds newer than the last used one are offered, that one.
+    /// With `version: every`, the build that was used last.
     last_used: Option<BuildOrder>,
+    /// Whether builds newer than the last used one are offered, the first of all.
+    is_newer: bool,
     having: Having,
     page: std::vec::IntoIter<SucceededBuild>,
     page_size: usize,
     tried: usize,
 }
 
+/// What a requirement had when it ran out of builds.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Exhausted {
+    /// How many builds were tried.
+    pub(super) tried: usize,
+    /// What they had to have.
+    pub(super) having: Having,
+    /// With `version: every`, the build that was used last.
+    pub(super) last_used: Option<BuildId>,
+}
+
 /// The versions, by input of the group, that builds must have. Builds newer than the last used one need not.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Having(pub(super) Vec<(usize, Seen)>);
 
 impl Having {
@@ -41,6 +54,7 @@ impl Offered {
             job,
             next: Some(Direction::Descending(None)),
             last_used: None,
+            is_newer: false,
             having,
             page: Vec::new().into_iter(),
             page_size: FIRST_PAGE,
@@ -54,6 +68,7 @@ impl Offered {
         Offered {
             next: Some(Direction::Ascending(last_used.newer_bound())),
             last_used: Some(last_used),
+            is_newer: true,
             ..Offered::newest_first(job, having)
         }
     }
@@ -83,9 +98,9 @@ impl Offered {
         Ok(())
     }
 
-    /// How many builds were offered so far, and what they had to have.
-    pub(super) fn into_tried(self) -> (usize, Having) {
-        (self.tried, self.having)
+    /// What there is to say once no build is left.
+    pub(super) fn into_exhausted(self) -> Exhausted {
+        Exhausted { tried: self.tried, having: self.having, last_used: self.last_used.map(|last_used| last_used.build) }
     }
 
     /// Whether these are the builds of `job` that have `having`, with none taken yet.
@@ -115,15 +130,15 @@ impl Offered {
         loop {
             if let Some(build) = self.page.next() {
                 self.tried += 1;
-                return Ok(Some((build, self.last_used.is_some())));
+                return Ok(Some((build, self.is_newer)));
             }
             match (self.next.take(), self.last_used) {
                 (Some(direction), _) => self.fetch(direction, history, resources)?,
-                (None, Some(last_used)) => {
-                    self.last_used = None;
+                (None, Some(last_used)) if self.is_newer => {
+                    self.is_newer = false;
                     self.fetch(Direction::Descending(Some(last_used.older_bound())), history, resources)?;
                 }
-                (None, None) => return Ok(None),
+                (None, _) => return Ok(None),
             }
         }
     }
@@ -134,7 +149,7 @@ impl Offered {
         history: &mut H,
         resources: &[ResourceId],
     ) -> Result<(), H::Error> {
-        let having = if self.last_used.is_some() { Vec::new() } else { self.having.pairs() };
+        let having = if self.is_newer { Vec::new() } else { self.having.pairs() };
         let request = BuildPage { job: self.job, direction, having: &having, resources, limit: self.page_size };
         let page = history.succeeded_builds(&[request])?.pop().unwrap_or_default();
         self.turn_to(page, direction);

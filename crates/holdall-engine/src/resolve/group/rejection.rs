@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::offered::Having;
+use super::offered::{Exhausted, Having};
 use super::{Member, Seen};
 use crate::ids::{BuildId, JobId, ResourceId};
 use crate::resolve::history::History;
@@ -38,7 +38,7 @@ enum Obstacle {
     Output { build: BuildId, of: usize, found: Seen, reason: Reason },
     NotInBuild { build: BuildId },
     Doomed { build: BuildId, set: Vec<(usize, Seen)> },
-    NoMoreBuilds { tried: usize, having: Vec<(usize, Seen)> },
+    NoMoreBuilds(Exhausted),
 }
 
 /// Why an output of a build was not taken.
@@ -91,8 +91,8 @@ impl Rejections {
     }
 
     /// A requirement ran out of builds.
-    pub(super) fn no_more_builds(&mut self, input: usize, job: JobId, tried: usize, having: Having, depth: usize) {
-        self.push(input, job, Obstacle::NoMoreBuilds { tried, having: having.0 }, depth);
+    pub(super) fn no_more_builds(&mut self, input: usize, job: JobId, exhausted: Exhausted, depth: usize) {
+        self.push(input, job, Obstacle::NoMoreBuilds(exhausted), depth);
     }
 
     fn push(&mut self, input: usize, job: JobId, why: Obstacle, depth: usize) {
@@ -159,8 +159,8 @@ impl Rejections {
                 }
                 Obstacle::NotInBuild { build } => Cause::NotInBuild { job, build: *build },
                 Obstacle::Doomed { build, set } => Cause::Doomed { job, build: *build, set: pairs(set) },
-                Obstacle::NoMoreBuilds { tried, having } => {
-                    Cause::NoMoreBuilds { job, tried: *tried, having: pairs(having) }
+                Obstacle::NoMoreBuilds(Exhausted { tried, having, last_used }) => {
+                    Cause::NoMoreBuilds { job, tried: *tried, having: pairs(&having.0), last_used: *last_used }
                 }
             };
             Why { input: name(*input), depth: *depth, cause }
@@ -189,7 +189,7 @@ impl Known {
                     }
                 }
                 Obstacle::NotInBuild { .. } => {}
-                Obstacle::Doomed { set, .. } | Obstacle::NoMoreBuilds { having: set, .. } => {
+                Obstacle::Doomed { set, .. } | Obstacle::NoMoreBuilds(Exhausted { having: Having(set), .. }) => {
                     set.iter().for_each(|(index, seen)| add(*index, seen.digest()));
                 }
             }

@@ -344,18 +344,18 @@ fn inputs_that_are_tied_together_share_what_was_tried() {
             {"cause":"pin-mismatch","input":"code","other":"image","job":"pack","build":2,"version":{"tag":"2"},"pinned":{"tag":"1"},"sentence":"code: build 2 of pack has tag:2 for image, but image is pinned to tag:1"},
             {"cause":"mismatch","input":"image","other":"code","job":"pack","build":3,"version":{"ref":"a1"},"chosen":{"ref":"a2"},"chosen_from":1,"sentence":"image: build 3 of pack has ref:a1 for code, but ref:a2 is already chosen, from build 1"},
             {"cause":"pin-mismatch","input":"image","job":"pack","build":2,"version":{"tag":"2"},"pinned":{"tag":"1"},"sentence":"image: build 2 of pack has tag:2, but it is pinned to tag:1"},
-            {"cause":"no-more-builds","input":"image","job":"pack","tried":2,"sentence":"image: all 2 succeeded builds of pack were ruled out"},
+            {"cause":"no-more-builds","input":"image","job":"pack","tried":2,"sentence":"image: each of the 2 succeeded builds of pack was ruled out"},
             {"cause":"no-more-builds","input":"code","job":"pack","tried":1,"having":{"code":{"ref":"a2"}},"sentence":"code: the only succeeded build of pack with code at ref:a2 was ruled out"},
-            {"cause":"no-more-builds","input":"code","job":"unit","tried":2,"sentence":"code: all 2 succeeded builds of unit were ruled out"}
+            {"cause":"no-more-builds","input":"code","job":"unit","tried":2,"sentence":"code: each of the 2 succeeded builds of unit was ruled out"}
             ]},
             "image":{"error":"no satisfiable builds from passed jobs found for set of inputs","why":[
             {"cause":"not-in-build","input":"code","job":"unit","build":4,"sentence":"code: build 4 of unit has no version for it"},
             {"cause":"pin-mismatch","input":"code","other":"image","job":"pack","build":2,"version":{"tag":"2"},"pinned":{"tag":"1"},"sentence":"code: build 2 of pack has tag:2 for image, but image is pinned to tag:1"},
             {"cause":"mismatch","input":"image","other":"code","job":"pack","build":3,"version":{"ref":"a1"},"chosen":{"ref":"a2"},"chosen_from":1,"sentence":"image: build 3 of pack has ref:a1 for code, but ref:a2 is already chosen, from build 1"},
             {"cause":"pin-mismatch","input":"image","job":"pack","build":2,"version":{"tag":"2"},"pinned":{"tag":"1"},"sentence":"image: build 2 of pack has tag:2, but it is pinned to tag:1"},
-            {"cause":"no-more-builds","input":"image","job":"pack","tried":2,"sentence":"image: all 2 succeeded builds of pack were ruled out"},
+            {"cause":"no-more-builds","input":"image","job":"pack","tried":2,"sentence":"image: each of the 2 succeeded builds of pack was ruled out"},
             {"cause":"no-more-builds","input":"code","job":"pack","tried":1,"having":{"code":{"ref":"a2"}},"sentence":"code: the only succeeded build of pack with code at ref:a2 was ruled out"},
-            {"cause":"no-more-builds","input":"code","job":"unit","tried":2,"sentence":"code: all 2 succeeded builds of unit were ruled out"}
+            {"cause":"no-more-builds","input":"code","job":"unit","tried":2,"sentence":"code: each of the 2 succeeded builds of unit was ruled out"}
             ]}
             }}"#,
     );
