@@ -34,6 +34,7 @@ mod both {
         a_job_before_that_nobody_may_trigger_has_no_command,
         a_job_before_that_is_behind_is_run,
         a_job_before_that_went_past_is_not_run,
+        a_rerun_of_the_build_used_last_does_not_count,
         of_many_obstacles_the_nearest_are_named,
         what_an_environment_waits_for_is_in_its_system_file,
     );
@@ -512,6 +513,41 @@ fn a_job_before_that_went_past_is_not_run(store: Store) {
     ]);
     // Another build of `lint` would have the same as the last: `unit` is behind.
     world.lifts(RUN_UNIT);
+}
+
+fn a_rerun_of_the_build_used_last_does_not_count(store: Store) {
+    let mut world = Explained::new(store, RESOURCES);
+    world.finds("app", &["1"]);
+    world.succeed("unit");
+    let lint = world.run("lint", BuildStatus::Succeeded);
+    let ship = "- { name: ship, plan: [{ get: tested, resource: app, passed: [unit] }, \
+                { get: app, passed: [unit, lint], version: every, trigger: true }] }\n";
+    world.tables.set(&format!("{RESOURCES}{ship}"));
+    world.work();
+    assert_eq!(world.shipped(), 1);
+    world.finds("app", &["1", "2"]);
+    world.succeed("unit");
+    world.says(&[]);
+    // What a task makes and a `put` stores may be another version each time.
+    let rerun = world.tables.rerun(lint);
+    world.work();
+    let pipeline = world.tables.pipeline;
+    world.tables.write(move |tx, _| {
+        let app = resources::resource_find(tx, pipeline, "app")?.expect("a resource");
+        builds::build_output_add(tx, rerun, "app", app.id, &Version::of("version", "2"))
+    });
+    world.tables.end(rerun, BuildStatus::Succeeded);
+    world.pin("app", "2");
+    let run = "holdall job trigger main/p/lint";
+    let sentence = "ship: no build of lint that succeeded has main/p/app at version:2 but lint 1.1: with `version: every`, \
+                    reruns of lint 1, the one used last, do not count";
+    let unpin = "holdall unpin main/p/app";
+    let pinned = ("main/p/app is pinned at version:2 (because), and unit 1 has version:1", unpin);
+    world.says(&[(sentence, run), pinned]);
+    world.obey(unpin);
+    world.says(&[]);
+    world.pin("app", "2");
+    world.lifts(run);
 }
 
 fn of_many_obstacles_the_nearest_are_named(store: Store) {

@@ -306,17 +306,32 @@ impl Report<'_> {
                 };
                 format!("{build} has {resource} at {found}, but {chosen} is chosen, from {from}{more}")
             }
-            Cause::NoMoreBuilds { having, job, .. } => match self.has_succeeded(tx, *job, obstacle.row)? {
-                false => format!("no build of {upstream} has succeeded"),
-                true => {
-                    let more = match obstacle.choices.len().saturating_sub(1) {
-                        0 => String::new(),
-                        1 => ", nor what another choice of versions needs".to_owned(),
-                        n => format!(", nor what {n} other choices of versions need"),
-                    };
-                    format!("no build of {upstream} that succeeded has {}{more}", self.versions(having))
+            Cause::NoMoreBuilds { having, job, last_used, .. } => {
+                match self.newest_having(tx, *job, obstacle.row, &[])? {
+                    None => format!("no build of {upstream} has succeeded"),
+                    Some(_) => {
+                        let more = match obstacle.choices.len().saturating_sub(1) {
+                            0 => String::new(),
+                            1 => ", nor what another choice of versions needs".to_owned(),
+                            n => format!(", nor what {n} other choices of versions need"),
+                        };
+                        // Any other build that has them would have been tried.
+                        let rerun = match last_used {
+                            Some(_) => self.newest_having(tx, *job, obstacle.row, having)?,
+                            None => None,
+                        };
+                        let left_out = match (rerun, last_used) {
+                            (Some(rerun), Some(last_used)) => format!(
+                                " but {}: with `version: every`, reruns of {}, the one used last, do not count",
+                                self.build(tx, rerun)?,
+                                self.build(tx, *last_used)?
+                            ),
+                            _ => String::new(),
+                        };
+                        format!("no build of {upstream} that succeeded has {}{left_out}{more}", self.versions(having))
+                    }
                 }
-            },
+            }
             _ => obstacle.why.sentence(&|_| upstream.clone()),
         };
         let wanted = match cause {
@@ -482,12 +497,22 @@ impl Report<'_> {
         named.join(" and ")
     }
 
-    /// Whether a build of a job has ever succeeded.
-    fn has_succeeded(&self, tx: &mut Tx<'_>, job: JobId, row: &InputRow) -> Result<bool, StoreError> {
-        let resources = [row.resource];
+    /// The newest build of a job that succeeded and has these versions; `of`: the input that it is looked at for.
+    fn newest_having(
+        &self,
+        tx: &mut Tx<'_>,
+        job: JobId,
+        of: &InputRow,
+        having: &[(String, Found)],
+    ) -> Result<Option<BuildId>, StoreError> {
+        let row = |input: &String| self.rows.iter().find(|row| row.name == *input);
+        let having = having.iter().filter_map(|(input, found)| Some((row(input)?.resource, &found.digest)));
+        let having: Vec<(ResourceId, &VersionDigest)> = having.collect();
+        let resources = [of.resource];
         let page =
-            BuildPage { job, direction: Direction::Descending(None), having: &[], resources: &resources, limit: 1 };
-        Ok(TxHistory::new(tx).succeeded_builds(&[page])?.iter().any(|builds| !builds.is_empty()))
+            BuildPage { job, direction: Direction::Descending(None), having: &having, resources: &resources, limit: 1 };
+        let newest = TxHistory::new(tx).succeeded_builds(&[page])?;
+        Ok(newest.iter().flatten().next().map(|build| build.order.build))
     }
 }
 
