@@ -65,6 +65,25 @@ pub struct WaitRow {
     pub alive_until: Option<Timestamp>,
 }
 
+impl WaitRow {
+    /// A build that waits for an exclusive lock.
+    pub fn of_build(lock: LockId, kind: &str, name: String, build: BuildId, since: Timestamp) -> WaitRow {
+        WaitRow {
+            id: 0,
+            lock,
+            kind: kind.to_owned(),
+            name,
+            mode: "exclusive".to_owned(),
+            build: Some(build),
+            token: None,
+            reason: None,
+            since,
+            for_span: None,
+            alive_until: None,
+        }
+    }
+}
+
 const HOLDING: &str = "SELECT id, lock_id, kind, name, mode, build_id, deployment_id, token, reason, since, until, \
      alive_until, fence FROM lock_holding";
 const WAIT: &str = "SELECT w.id, w.lock_id, w.kind, w.name, w.mode, w.build_id, w.token, w.reason, w.since, w.for_span, \

@@ -174,22 +174,8 @@ fn ask_for_lock(
     bag: i64,
     now: Timestamp,
 ) -> Result<(), Error> {
-    locks::wait_add(
-        tx,
-        &WaitRow {
-            id: 0,
-            lock: environment.lock,
-            kind: "deployment".to_owned(),
-            name: format!("a deployment of bag {bag}"),
-            mode: "exclusive".to_owned(),
-            build: Some(build),
-            token: None,
-            reason: None,
-            since: now,
-            for_span: None,
-            alive_until: None,
-        },
-    )?;
+    let name = format!("a deployment of bag {bag}");
+    locks::wait_add(tx, &WaitRow::of_build(environment.lock, "deployment", name, build, now))?;
     Ok(())
 }
 

@@ -44,22 +44,8 @@ fn queue(tx: &mut Tx<'_>, look: &Look, build: BuildId, now: Timestamp) -> Result
     let Some(demand) = &look.spec.demand else { return Ok(()) };
     let lock = locks::lock_ensure(tx, &demand.environment)?;
     let (kind, name) = holder(look, build, None);
-    locks::wait_add(
-        tx,
-        &WaitRow {
-            id: 0,
-            lock,
-            kind: kind.to_owned(),
-            name,
-            mode: mode_name(demand.mode).to_owned(),
-            build: Some(build),
-            token: None,
-            reason: None,
-            since: now,
-            for_span: None,
-            alive_until: None,
-        },
-    )?;
+    let mode = mode_name(demand.mode).to_owned();
+    locks::wait_add(tx, &WaitRow { mode, ..WaitRow::of_build(lock, kind, name, build, now) })?;
     Ok(())
 }
 
