@@ -334,13 +334,14 @@ pub struct OpenRow {
     pub deployment: Option<DeploymentId>,
 }
 
-/// The attempts of a pipeline's builds that have not finished, oldest first.
+/// The attempts of a pipeline's builds that have not finished, oldest first. The `+` keeps the databases from walking all its
+/// builds.
 pub fn attempt_list_open_of_pipeline(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<Vec<OpenRow>, StoreError> {
     tx.query(
         &format!(
             "SELECT {COLUMNS}, a.team, a.tags, b.worker, b.job_id, j.name, b.name, b.deployment_id FROM attempt a \
              JOIN build b ON b.id = a.build_id JOIN job j ON j.id = b.job_id \
-             WHERE a.state <> 'finished' AND b.pipeline_id = ?1 ORDER BY a.created_at, a.fence, a.id"
+             WHERE a.state <> 'finished' AND +b.pipeline_id = ?1 ORDER BY a.created_at, a.fence, a.id"
         ),
         params![pipeline],
     )?

@@ -11,7 +11,9 @@ use crate::params;
 use crate::value::Row;
 use crate::{Signal, StoreError, Tx, epoch, jobs};
 
-pub use lists::{BuildFilter, NamedVersion, build_bags, build_gets, build_list_latest, build_puts, build_search};
+pub use lists::{
+    BuildFilter, NamedVersion, Within, build_bags, build_gets, build_list_latest, build_puts, build_search,
+};
 
 /// A build, without its plan.
 #[derive(Debug, Clone)]
@@ -471,7 +473,8 @@ pub fn version_is_known(tx: &mut Tx<'_>, resource: ResourceId, version: &Version
     Ok(row.is_some())
 }
 
-/// The versions of a resource that running builds of a pipeline have as inputs.
+/// The versions of a resource that running builds of a pipeline have as inputs. The `+` keeps the databases from walking all
+/// builds of the pipeline.
 pub fn running_input_versions(
     tx: &mut Tx<'_>,
     pipeline: PipelineId,
@@ -479,7 +482,7 @@ pub fn running_input_versions(
 ) -> Result<Vec<Version>, StoreError> {
     tx.query(
         "SELECT i.version FROM build b JOIN build_input i ON i.build_id = b.id \
-         WHERE b.status = 'started' AND b.status IN ('pending', 'started') AND b.pipeline_id = ?1 AND i.resource_id = ?2",
+         WHERE b.status = 'started' AND b.status IN ('pending', 'started') AND +b.pipeline_id = ?1 AND i.resource_id = ?2",
         params![pipeline, resource],
     )?
     .iter()

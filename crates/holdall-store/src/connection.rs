@@ -9,6 +9,7 @@ use std::time::Duration;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
+use rusqlite::StatementStatus;
 use rusqlite::config::DbConfig;
 
 use holdall_engine::time::Timestamp;
@@ -19,6 +20,10 @@ use crate::error::StoreError;
 use crate::signals::Signal;
 use crate::testing::Fault;
 use crate::value::{Row, Value};
+
+/// How many statements a connection to PostgreSQL keeps prepared: several times what the product has, but for lists of
+/// every length.
+const MOST_PREPARED: usize = 1024;
 
 /// A connection.
 pub(crate) enum Connection {
@@ -195,11 +200,13 @@ pub struct Tx<'c> {
     savepoints: u32,
     /// How many statements are carried out before the database fails, where a test wants that.
     fuse: Option<u32>,
+    /// How many steps SQLite has taken: what work there was, without a clock.
+    pub(crate) steps: u64,
 }
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(connection: &'c mut Connection) -> Tx<'c> {
-        Tx { connection, signals: Vec::new(), has_written: false, savepoints: 0, fuse: None }
+        Tx { connection, signals: Vec::new(), has_written: false, savepoints: 0, fuse: None, steps: 0 }
     }
 
     /// A transaction whose database fails after so many statements.
@@ -224,7 +231,9 @@ impl<'c> Tx<'c> {
         let changed = match self.connection {
             Connection::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
-                statement.execute(rusqlite::params_from_iter(params))? as u64
+                let changed = statement.execute(rusqlite::params_from_iter(params))? as u64;
+                self.steps += steps(&statement);
+                changed
             }
             Connection::Postgres(postgres) => {
                 let statement = postgres.prepare(sql)?;
@@ -248,6 +257,8 @@ impl<'c> Tx<'c> {
                 while let Some(row) = rows.next()? {
                     result.push(sqlite_row(row, columns)?);
                 }
+                drop(rows);
+                self.steps += steps(&statement);
                 result
             }
             Connection::Postgres(postgres) => {
@@ -404,6 +415,10 @@ impl PostgresConnection {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
         }
+        // A list of another length is another statement, which the server keeps too.
+        if self.prepared.len() >= MOST_PREPARED {
+            self.prepared.clear();
+        }
         let statement = self.client.prepare(&dialect::postgres_sql(sql))?;
         self.prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
@@ -413,6 +428,11 @@ impl PostgresConnection {
 /// A name as it stands in a statement.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{name}\"")
+}
+
+/// How many steps a statement has taken since the last time.
+fn steps(statement: &rusqlite::Statement<'_>) -> u64 {
+    statement.reset_status(StatementStatus::VmStep).unsigned_abs().into()
 }
 
 fn sqlite_row(row: &rusqlite::Row<'_>, columns: usize) -> Result<Row, StoreError> {

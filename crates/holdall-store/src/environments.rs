@@ -344,7 +344,7 @@ pub fn deployment_list(
     .collect()
 }
 
-/// The deployments of a bag in an environment, newest first.
+/// The deployments of a bag in an environment, newest first. The `+` keeps the databases from walking all deployments.
 pub fn deployment_list_of_bag(
     tx: &mut Tx<'_>,
     environment: EnvironmentId,
@@ -352,8 +352,8 @@ pub fn deployment_list_of_bag(
 ) -> Result<Vec<DeploymentRow>, StoreError> {
     tx.query(
         &format!(
-            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND b.number = ?2 \
-             AND b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) ORDER BY d.number DESC"
+            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND d.bag_id = (SELECT x.id FROM bag x WHERE x.number = ?2 \
+             AND x.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1)) ORDER BY +d.number DESC"
         ),
         params![environment, bag],
     )?
@@ -441,14 +441,13 @@ pub enum DeploymentMark<'a> {
     },
 }
 
-/// The highest number of a bag that has started in an environment; 0: none.
-pub fn highest_started(tx: &mut Tx<'_>, environment: EnvironmentId) -> Result<i64, StoreError> {
+/// The highest number of a bag that has started in an environment; 0: none. `before`: in the deployments with lower numbers
+/// than that. Bags with higher numbers have higher ids; the `+` keeps the databases from walking all deployments.
+pub fn highest_started(tx: &mut Tx<'_>, environment: EnvironmentId, before: Option<i64>) -> Result<i64, StoreError> {
     tx.query_one(
-        "SELECT b.number FROM bag b WHERE b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) \
-         AND EXISTS (SELECT 1 FROM deployment d WHERE d.environment_id = ?1) \
-         AND EXISTS (SELECT 1 FROM deployment d WHERE d.bag_id = b.id AND d.environment_id = ?1) \
-         ORDER BY b.number DESC LIMIT 1",
-        params![environment],
+        "SELECT b.number FROM deployment d JOIN bag b ON b.id = d.bag_id WHERE d.environment_id = ?1 AND +d.number < ?2 \
+         ORDER BY d.bag_id DESC LIMIT 1",
+        params![environment, before.unwrap_or(i64::MAX)],
     )?
     .map_or(Ok(0), |row| row.get(0))
 }

@@ -76,6 +76,12 @@ pub fn pipeline_get(tx: &mut Tx<'_>, id: PipelineId) -> Result<PipelineRow, Stor
     from_row(&row)
 }
 
+/// The pipelines of a team, those that were removed included, in no particular order.
+pub fn pipeline_ids_of_team(tx: &mut Tx<'_>, team: &str) -> Result<Vec<PipelineId>, StoreError> {
+    let sql = "SELECT p.id FROM pipeline p JOIN team t ON t.id = p.team_id WHERE t.name = ?1";
+    tx.query(sql, params![team])?.iter().map(|row| row.get(0)).collect()
+}
+
 /// All pipelines, by team and name.
 pub fn pipeline_list(tx: &mut Tx<'_>) -> Result<Vec<PipelineRow>, StoreError> {
     tx.query(

@@ -1,6 +1,7 @@
 //! The store: one writer thread that commits in groups, and readers side by side.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{oneshot, watch};
@@ -63,6 +64,7 @@ impl Store {
             queue: Queue::default(),
             signals: Signals::new(),
             faults: Faults::default(),
+            steps: AtomicU64::new(0),
             refusal: Refusal::default(),
             on_loss: OnceLock::new(),
             commits: watch::Sender::new(known.commits),
@@ -96,6 +98,10 @@ impl Store {
     /// is not written.
     pub fn on_loss(&self, act: impl Fn(&mut Tx<'_>, Loss) -> Result<(), StoreError> + Send + Sync + 'static) {
         let _ = self.inner.shared.on_loss.set(Box::new(act));
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.inner.shared.steps.load(Ordering::Relaxed)
     }
 
     pub(crate) fn faults(&self) -> &Faults {
@@ -180,7 +186,9 @@ impl Store {
                 connection
             }
         };
-        let result = work(&mut Tx::with_fuse(&mut connection, self.inner.shared.faults.take_read()));
+        let mut tx = Tx::with_fuse(&mut connection, self.inner.shared.faults.take_read());
+        let result = work(&mut tx);
+        self.inner.shared.steps.fetch_add(tx.steps, Ordering::Relaxed);
         if connection.batch("ROLLBACK").is_ok() {
             let mut readers = self.inner.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if readers.len() < IDLE_READERS {

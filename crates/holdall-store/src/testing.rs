@@ -81,6 +81,12 @@ pub fn fault(store: &Store, after: usize, fault: Fault) {
     store.faults().set(after, fault);
 }
 
+/// How many steps SQLite has taken for a store so far; on PostgreSQL none. What they are is SQLite's own affair: the same
+/// work takes the same number of them, on any machine.
+pub fn steps(store: &Store) -> u64 {
+    store.steps()
+}
+
 /// Lets nothing go wrong any more.
 pub fn faultless(store: &Store) {
     store.faults().clear();

@@ -2,6 +2,7 @@
 //! has fewer of them than it has seen.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) signals: Signals,
     pub(crate) faults: Faults,
+    /// How many steps SQLite has taken in all transactions.
+    pub(crate) steps: AtomicU64,
     pub(crate) refusal: Refusal,
     pub(crate) on_loss: OnceLock<OnLoss>,
     /// How many commits the database has, as far as is known.
@@ -171,6 +174,7 @@ impl Writer {
                     break;
                 }
             }
+            self.shared.steps.fetch_add(tx.steps, Ordering::Relaxed);
         }
         let committed = match broken {
             Some(error) => Err(error),

@@ -3,10 +3,10 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use holdall_engine::ids::BuildId;
+use holdall_engine::ids::{BuildId, PipelineId};
 use holdall_engine::status::BuildStatus;
 use holdall_protocol::api::{AuditEntry, BuildDetail, BuildSummary, Doctor, List, PlanStep, Worker};
-use holdall_store::builds::BuildFilter;
+use holdall_store::builds::{BuildFilter, Within};
 use holdall_store::{Tx, environments, jobs, pipelines};
 use serde::Deserialize;
 
@@ -62,7 +62,8 @@ async fn list(State(app): State<App>, Query(asked): Query<BuildsAsked>) -> ApiRe
 
 /// From names to ids; a name that nothing has is said, rather than that nothing was found.
 fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> Result<BuildFilter, Error> {
-    let mut filter = BuildFilter { team: asked.team.clone(), status, ..BuildFilter::default() };
+    let mut filter = BuildFilter { status, ..BuildFilter::default() };
+    let mut within: Option<Vec<PipelineId>> = None;
     if let Some(name) = &asked.system {
         query::system(tx, name)?;
     }
@@ -75,12 +76,17 @@ fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> 
         if let (Some(name), true) = (&asked.environment, owners.is_empty()) {
             return Err(query::no_environment(tx, asked.system.as_deref(), name)?);
         }
-        filter.pipelines = Some(owners.iter().map(|owner| owner.pipeline).collect());
+        within = Some(owners.iter().map(|owner| owner.pipeline).collect());
         if let (Some(number), Some(owner)) = (asked.deployment, owners.first()) {
             let found = environments::deployment_find(tx, owner.environment, number)?
                 .ok_or_else(|| Error::not_found(format!("deployment {number} of {}", owner.name)))?;
             filter.deployment = Some(found.id);
         }
+    }
+    if let Some(team) = &asked.team {
+        let mut found = pipelines::pipeline_ids_of_team(tx, team)?;
+        found.retain(|id| within.as_ref().is_none_or(|known| known.contains(id)));
+        within = Some(found);
     }
     if let Some(name) = &asked.pipeline {
         if let Some(team) = &asked.team {
@@ -88,25 +94,28 @@ fn filter(tx: &mut Tx<'_>, asked: &BuildsAsked, status: Option<BuildStatus>) -> 
         }
         let found = pipelines::pipeline_list(tx)?
             .into_iter()
-            .filter(|row| row.name == *name && asked.team.as_ref().is_none_or(|team| *team == row.team))
+            .filter(|row| row.name == *name)
             .map(|row| row.id)
-            .filter(|id| filter.pipelines.as_ref().is_none_or(|known| known.contains(id)))
+            .filter(|id| within.as_ref().is_none_or(|known| known.contains(id)))
             .collect();
-        filter.pipelines = Some(found);
+        within = Some(found);
     }
     if let Some(name) = &asked.job {
         if let (Some(team), Some(pipeline)) = (&asked.team, &asked.pipeline) {
             query::job(tx, team, pipeline, name)?;
         }
-        let within = match &filter.pipelines {
-            Some(known) => known.clone(),
+        let within = match within.take() {
+            Some(known) => known,
             None => pipelines::pipeline_list(tx)?.into_iter().map(|row| row.id).collect(),
         };
         let mut found = Vec::new();
         for pipeline in within {
             found.extend(jobs::job_find(tx, pipeline, name)?.map(|job| job.id));
         }
-        filter.jobs = Some(found);
+        filter.within = Some(Within::Jobs(found));
+    }
+    if let Some(pipelines) = within {
+        filter.within = Some(Within::Pipelines(pipelines));
     }
     Ok(filter)
 }

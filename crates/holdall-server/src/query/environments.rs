@@ -173,12 +173,10 @@ pub(super) fn deployment_of(
         Some(bag) => bags::tag_list(tx, bag.id)?.into_iter().find(|tag| tag.deployment == row.id).map(|tag| tag.name),
         None => None,
     };
-    let before = environments::deployment_list(tx, environment.id, 1000)?
-        .into_iter()
-        .filter(|other| other.number < row.number)
-        .map(|other| other.bag)
-        .max()
-        .unwrap_or(row.bag);
+    let before = match environments::highest_started(tx, environment.id, Some(row.number))? {
+        0 => row.bag,
+        before => before,
+    };
     let mut superseded = Vec::new();
     if row.direction == "forward" && before + 1 < row.bag {
         let between = match bags::bag_find(tx, environment.system, row.bag)? {

@@ -95,7 +95,7 @@ impl Judge {
         let view = BagsView {
             system: environment.system_name.clone(),
             environment: environment.name.clone(),
-            highest_started: environments::highest_started(tx, environment.id)?.max(starting(tx, &resource)?),
+            highest_started: environments::highest_started(tx, environment.id, None)?.max(starting(tx, &resource)?),
             pin: resource.pin.as_ref().and_then(|pin| {
                 let mark = Mark { by: pin.by.clone(), at: pin.at, until: pin.until, reason: pin.reason.clone() };
                 bag_number(&pin.version).map(|number| (number, mark))

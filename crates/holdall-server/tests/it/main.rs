@@ -3,6 +3,7 @@
 mod access;
 mod clocks;
 mod durable;
+mod effort;
 mod flow;
 mod freshness;
 mod groups;

@@ -12,19 +12,27 @@ use crate::value::Value;
 use crate::versions::placeholders;
 use crate::{StoreError, Tx};
 
+/// How many jobs or pipelines are asked about at once: SQLite takes 500 parts in one statement.
+const PARTS: usize = 100;
+
 /// Which builds a list shows; what is `None` does not matter.
 #[derive(Debug, Clone, Default)]
 pub struct BuildFilter {
-    /// Of a team.
-    pub team: Option<String>,
-    /// Of one of these pipelines.
-    pub pipelines: Option<Vec<PipelineId>>,
-    /// Of one of these jobs.
-    pub jobs: Option<Vec<JobId>>,
+    /// Of some of all pipelines or jobs.
+    pub within: Option<Within>,
     /// Of a deployment.
     pub deployment: Option<DeploymentId>,
     /// With this status.
     pub status: Option<BuildStatus>,
+}
+
+/// Where builds belong.
+#[derive(Debug, Clone)]
+pub enum Within {
+    /// To one of these pipelines.
+    Pipelines(Vec<PipelineId>),
+    /// To one of these jobs.
+    Jobs(Vec<JobId>),
 }
 
 /// Builds that fit a filter, newest first, with ids below `below`.
@@ -34,41 +42,66 @@ pub fn build_search(
     below: Option<BuildId>,
     limit: i64,
 ) -> Result<Vec<BuildRow>, StoreError> {
-    let mut args: Vec<Value> = vec![below.map_or(i64::MAX, |id| id.0).into()];
+    let mut args: Vec<Value> = vec![below.map_or(i64::MAX, |id| id.0).into(), limit.into()];
     let mut conditions = String::from("b.id < ?1");
-    let mut list = |column: &str, ids: Vec<Value>| {
-        if ids.is_empty() {
-            conditions.push_str(" AND 1 = 0");
-        } else {
-            conditions.push_str(&format!(" AND {column} IN ({})", placeholders(args.len() + 1, ids.len())));
-            args.extend(ids);
-        }
+    let mut and = |condition: &str, value: Value| {
+        args.push(value);
+        conditions.push_str(&format!(" AND {condition} = ?{}", args.len()));
     };
-    if let Some(team) = &filter.team {
-        list("t.name", vec![team.into()]);
-    }
-    if let Some(pipelines) = &filter.pipelines {
-        list("b.pipeline_id", pipelines.iter().map(|id| Value::from(*id)).collect());
-    }
-    if let Some(jobs) = &filter.jobs {
-        list("b.job_id", jobs.iter().map(|id| Value::from(*id)).collect());
-    }
     if let Some(deployment) = filter.deployment {
-        list("b.deployment_id", vec![deployment.into()]);
+        and("b.deployment_id", deployment.into());
     }
     if let Some(status) = filter.status {
-        list("b.status", vec![status.as_str().into()]);
-        if !status.is_terminal() {
-            // Lets the databases use the index of what is open.
-            conditions.push_str(" AND b.status IN ('pending', 'started')");
+        and("b.status", status.as_str().into());
+        // Lets the databases use the indexes of those that are open, and of those that did not succeed.
+        match status {
+            BuildStatus::Pending | BuildStatus::Started => {
+                conditions.push_str(" AND b.status IN ('pending', 'started')");
+            }
+            BuildStatus::Failed | BuildStatus::Errored | BuildStatus::Aborted => {
+                conditions.push_str(" AND b.status IN ('failed', 'errored', 'aborted')");
+            }
+            BuildStatus::Succeeded => {}
         }
     }
-    args.push(limit.into());
-    let found = tx.query(&format!("{SELECT} WHERE {conditions} ORDER BY b.id DESC LIMIT ?{}", args.len()), &args)?;
-    rows(&found)
+    let (column, ids): (&str, Vec<Value>) = match &filter.within {
+        None => {
+            return rows(&tx.query(&format!("{SELECT} WHERE {conditions} ORDER BY b.id DESC LIMIT ?2"), &args)?);
+        }
+        // With the `+` the open ones are walked, and not all builds of the pipeline.
+        Some(Within::Pipelines(ids)) if filter.status.is_some_and(|status| !status.is_terminal()) => {
+            ("+b.pipeline_id", ids.iter().map(|id| (*id).into()).collect())
+        }
+        Some(Within::Pipelines(ids)) => ("b.pipeline_id", ids.iter().map(|id| (*id).into()).collect()),
+        Some(Within::Jobs(ids)) => ("b.job_id", ids.iter().map(|id| (*id).into()).collect()),
+    };
+    // The newest of each, and of them the newest: of all together the databases would sort everything there is.
+    let mut found: Vec<BuildId> = Vec::new();
+    for ids in ids.chunks(PARTS) {
+        let parts = (1..=ids.len()).map(|part| {
+            let place = args.len() + part;
+            format!(
+                "SELECT part.id FROM (SELECT b.id FROM build b WHERE {column} = ?{place} AND {conditions} \
+                 ORDER BY b.id DESC LIMIT ?2) AS part"
+            )
+        });
+        let parts: Vec<String> = parts.collect();
+        let args: Vec<Value> = args.iter().chain(ids).cloned().collect();
+        for row in tx.query(&parts.join(" UNION ALL "), &args)? {
+            found.push(row.get(0)?);
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let args: Vec<Value> = found.into_iter().map(Value::from).collect();
+    if args.is_empty() {
+        return Ok(Vec::new());
+    }
+    rows(&tx.query(&format!("{SELECT} WHERE b.id IN ({}) ORDER BY b.id DESC", placeholders(1, args.len())), &args)?)
 }
 
-/// For each job of a pipeline the newest build that ended and the oldest that has not, in no particular order.
+/// For each job of a pipeline the newest build that ended and the oldest that has not, in no particular order. The `+` keeps
+/// the databases from walking all those that have ended.
 pub fn build_list_latest(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<Vec<BuildRow>, StoreError> {
     let found = tx.query(
         &format!(
@@ -77,7 +110,7 @@ pub fn build_list_latest(tx: &mut Tx<'_>, pipeline: PipelineId) -> Result<Vec<Bu
              AND x.status NOT IN ('pending', 'started') ORDER BY x.ord DESC, x.id DESC LIMIT 1) \
              FROM job k WHERE k.pipeline_id = ?1 \
              UNION ALL SELECT (SELECT y.id FROM build y WHERE y.job_id = k.id \
-             AND y.status IN ('pending', 'started') ORDER BY y.ord, y.id LIMIT 1) \
+             AND y.status IN ('pending', 'started') ORDER BY +y.ord, y.id LIMIT 1) \
              FROM job k WHERE k.pipeline_id = ?1)"
         ),
         params![pipeline],

@@ -9,7 +9,8 @@ use crate::value::Value;
 use crate::versions::placeholders;
 use crate::{StoreError, Tx};
 
-/// The deployments in an environment of the bags with numbers from `low` to `high`, oldest first.
+/// The deployments in an environment of the bags with numbers from `low` to `high`, oldest first. The `+` keeps the databases
+/// from walking all deployments.
 pub fn deployment_list_of_bags(
     tx: &mut Tx<'_>,
     environment: EnvironmentId,
@@ -18,8 +19,9 @@ pub fn deployment_list_of_bags(
 ) -> Result<Vec<DeploymentRow>, StoreError> {
     tx.query(
         &format!(
-            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND b.number >= ?2 AND b.number <= ?3 \
-             AND b.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1) ORDER BY d.number"
+            "{DEPLOYMENT} WHERE d.environment_id = ?1 AND d.bag_id IN (SELECT x.id FROM bag x WHERE x.number >= ?2 \
+             AND x.number <= ?3 AND x.system_id = (SELECT e.system_id FROM environment e WHERE e.id = ?1)) \
+             ORDER BY +d.number"
         ),
         params![environment, low, high],
     )?

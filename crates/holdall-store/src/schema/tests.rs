@@ -11,6 +11,7 @@ const SAMPLES: &[&str] = &[
     include_str!("samples/0003.sql"),
     include_str!("samples/0004.sql"),
     include_str!("samples/0005.sql"),
+    include_str!("samples/0006.sql"),
 ];
 
 /// A database at a schema version, with rows in each of its tables.

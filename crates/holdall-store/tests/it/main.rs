@@ -1,5 +1,6 @@
 //! The store on both databases.
 
+mod builds;
 mod events;
 mod history;
 mod loss;
