@@ -64,6 +64,11 @@ const CASES: &[Case] = &[
         about: "passed tag to the next environment's start-deploy process",
         run: releases::promotion,
     },
+    Case {
+        name: "promotion-after",
+        about: "the same where each job has had 10,000 builds before",
+        run: releases::promotion_after,
+    },
     Case { name: "many", about: "1,000 pipelines: CPU after setting them and idle, memory", run: load::many },
     Case { name: "lines", about: "log lines from a step to a reader", run: logs::lines },
     Case { name: "printing", about: "memory while 500 steps print", run: logs::printing },

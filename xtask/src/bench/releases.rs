@@ -7,13 +7,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Bench;
 use super::api::{Api, first_process, micros};
 use super::figure::{Figure, Limit, Of};
 use super::installation::{Installation, Steps};
 use super::machine::now_micros;
 use super::registry::Registry;
 use super::triggers::id;
+use super::{Bench, stored};
 use crate::command;
 
 /// How often everything runs before the first sample.
@@ -209,8 +209,27 @@ pub fn promotion(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// The same where each job of the chain has had 10,000 builds before.
+pub fn promotion_after(bench: &Bench) -> Result<()> {
+    let mut place = Installation::start(bench, Steps::Inside)?;
+    set_promotion(&place.api, 0)?;
+    place.stop_server();
+    command::run(&mut stored::fill(bench, &place.database(), &["builds", "10000"]))?;
+    place.start_server()?;
+    let samples = send_bags(&place.api, 0, bench.samples.div_ceil(2))?;
+    let name = "promotion-after.tag-to-process".to_owned();
+    bench.print(&Figure { name, unit: "ms", samples, of: Of::P99, limit: Limit::AtMost(100.0) });
+    Ok(())
+}
+
 /// Sends as many bags through the chain, which each `turn` has of its own; each gives two samples.
 pub fn run_promotion(api: &Api, turn: usize, bags: usize) -> Result<Vec<f64>> {
+    set_promotion(api, turn)?;
+    send_bags(api, turn, bags)
+}
+
+/// Sets the chain of a turn, and the pipeline that feeds it.
+fn set_promotion(api: &Api, turn: usize) -> Result<()> {
     let system = format!("promoted{turn}");
     let source = format!("{{no_initial_version: true, log: {system}}}");
     let task = "{task: nothing, config: {platform: linux, run: {path: 'true'}}}";
@@ -227,9 +246,14 @@ pub fn run_promotion(api: &Api, turn: usize, bags: usize) -> Result<Vec<f64>> {
         ));
     }
     set_system(api, &text)?;
-    api.set_pipeline("feed", &FEED.replace("SOURCE", &source))?;
+    api.set_pipeline("feed", &FEED.replace("SOURCE", &source))
+}
+
+fn send_bags(api: &Api, turn: usize, bags: usize) -> Result<Vec<f64>> {
+    let system = format!("promoted{turn}");
     let mut samples = Vec::new();
-    let mut starts = [0; ENVIRONMENTS.len()];
+    let newest = api.get("builds?limit=1")?["items"][0]["id"].as_i64().unwrap_or_default();
+    let mut starts = [newest; ENVIRONMENTS.len()];
     for round in 0..bags + WARM_UP {
         api.follow(api.trigger("feed", "feed")?)?;
         let bag = i64::try_from(round + 1)?;

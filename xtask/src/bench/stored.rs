@@ -79,7 +79,7 @@ fn times(bench: &Bench, place: &Installation, times: usize) -> Result<Vec<f64>> 
 }
 
 /// Runs the example `fill`.
-fn fill(bench: &Bench, database: &str, args: &[&str]) -> Command {
+pub fn fill(bench: &Bench, database: &str, args: &[&str]) -> Command {
     let mut command = Command::new(&bench.filler);
     command.arg(database).args(args);
     command
