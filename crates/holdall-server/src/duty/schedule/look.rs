@@ -139,11 +139,11 @@ fn look_at(tx: &mut Tx<'_>, id: JobId, explain: Explain) -> Result<Option<Look>,
         })
         .collect::<Result<_, StoreError>>()?;
     let queued = match &looked.spec.demand {
-        Some(demand) => match locks::lock_find(tx, &demand.environment)? {
+        Some(demand) if !pending.is_empty() => match locks::lock_find(tx, &demand.environment)? {
             Some(lock) => locks::wait_list(tx, lock)?.into_iter().filter_map(|wait| wait.build).collect(),
             None => Vec::new(),
         },
-        None => Vec::new(),
+        Some(_) | None => Vec::new(),
     };
     for build in &pending {
         let mut fixed = fix(tx, &mut looked, build, judge.as_ref())?;
